@@ -6,6 +6,9 @@ VENV ?= .venv
 # atheris and schemathesis want one Python, and are kept from the plug-ins of pytest.
 FUZZ_PYTHON ?= python3.11
 FUZZ_VENV ?= .venv-fuzz
+# The servers that `make bench-peers` measures Usher beside.
+PEERS_VENV ?= .venv-peers
+PEERS_NODE := benchmarks/peers/node
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --prefer-binary --constraint constraints.txt
@@ -15,7 +18,7 @@ PYTEST_ARGS ?= -n auto --dist loadfile
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-tls run-with-idp test test-slow test-providers conformance soak fuzz lint format bench clean redis chromium proxies
+.PHONY: help run run-tls run-with-idp test test-slow test-providers conformance soak fuzz lint format bench bench-peers peers instructions clean redis chromium proxies valgrind
 
 help:
 	@echo "make run           start the server          ARGS='--port 9000'"
@@ -30,6 +33,8 @@ help:
 	@echo "make lint          ruff and mypy"
 	@echo "make format        format the code"
 	@echo "make bench         run the benchmarks   ARGS=…"
+	@echo "make bench-peers   measure Usher beside FastAPI, Node ws and others   ARGS=--quick"
+	@echo "make instructions  compare instructions a join and a message with the recorded ones   ARGS=…"
 	@echo "make clean         remove .venv and caches, but not data/ and data-practice/"
 
 run: $(VENV)/.runtime redis
@@ -75,8 +80,30 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev redis
 	$(BIN)/python -m benchmarks $(ARGS)
 
+bench-peers: $(VENV)/.dev redis peers
+	PEERS_VENV=$(PEERS_VENV) $(BIN)/python -m benchmarks.peers $(ARGS)
+
+# Their packages, from PyPI and npm. Without Node its two servers cannot be measured.
+peers: $(PEERS_VENV)/.peers $(PEERS_NODE)/node_modules/.peers
+
+$(PEERS_VENV)/.peers: requirements-peers.txt
+	@test -x $(PEERS_VENV)/bin/python || $(PYTHON) -m venv $(PEERS_VENV)
+	$(PEERS_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --prefer-binary \
+	  -r requirements-peers.txt
+	@touch $@
+
+$(PEERS_NODE)/node_modules/.peers: $(PEERS_NODE)/package.json $(PEERS_NODE)/package-lock.json
+	@command -v npm >/dev/null || { \
+	  echo "usher: make bench-peers needs Node 20 or later with npm (apt-get install nodejs npm)" >&2; exit 1; }
+	cd $(PEERS_NODE) && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# One to two minutes. New figures: ARGS='--write --reason "why"'.
+instructions: $(VENV)/.dev redis valgrind
+	$(BIN)/python -m benchmarks.instructions $(ARGS)
+
 clean:
-	rm -rf $(VENV) $(FUZZ_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(FUZZ_VENV) $(PEERS_VENV) $(PEERS_NODE)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A half-made environment is worse than none: pip missing from it shows up much later.
@@ -123,15 +150,26 @@ redis: $(VENV)/.runtime
 	  echo "usher: no redis-server here: install redis-server or valkey-server, or set USHER_REDIS_URL" >&2; \
 	fi
 
-# For the browser tests. Without it they are skipped and say so.
+# For the browser tests. Without it they are skipped and say so. The one without windows needs
+# three fifths of the CPU time; some distributions package only the whole browser.
 chromium:
-	@if command -v chromium >/dev/null; then :; \
+	@if command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -y -qq --no-install-recommends chromium \
+	  export DEBIAN_FRONTEND=noninteractive; apt-get update -qq; \
+	  apt-get install -y -qq --no-install-recommends chromium-headless-shell 2>/dev/null \
+	    || apt-get install -y -qq --no-install-recommends chromium \
 	    || echo "usher: chromium could not be installed; the browser tests are skipped" >&2; \
 	else \
 	  echo "usher: no chromium here; the browser tests are skipped (apt-get install chromium)" >&2; \
+	fi
+
+valgrind:
+	@if command -v valgrind >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends valgrind; \
+	else \
+	  echo "usher: no valgrind here; make instructions needs it (apt-get install valgrind)" >&2; \
 	fi
 
 # For the tests of docs/proxies and of poolers. Without them these are skipped and say so. Debian starts

@@ -2,7 +2,7 @@
 
 The provider is oidc-provider-mock, a real server on 127.0.0.1 that lets anybody in as anybody, so
 nothing has to be registered anywhere. It is a process of its own, and so is `server.py`; this one
-starts both and ends both: when it is told to, when it dies (on Linux), or when one of them ends.
+starts both and ends both: on a signal, when it dies (on Linux), or when one of them ends.
 
 Flags and `USHER_…` variables are those of server.py. PRACTICE_PORT is the provider's port.
 """
@@ -183,11 +183,11 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def _signals() -> asyncio.Event:
-    """What is set once this program is told to stop."""
-    told = asyncio.Event()
+    """An event that is set by SIGINT and SIGTERM."""
+    stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
-    return told
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 async def _first_of(*tasks: asyncio.Task[Any], seconds: float | None = None) -> None:

@@ -69,7 +69,7 @@ MAX_HEADER_BYTES = 16 * 1024
 IDLE_CONNECTION_SECONDS = 75.0
 BODY_SECONDS = 20.0
 PROGRAM = str(Path(__file__).resolve())
-TELL_SECONDS = 5.0
+REPORT_SECONDS = 5.0
 LOOK_SECONDS = 5.0
 YOUNG_OBJECTS = 10_000
 """New objects until the collector looks for circles among them. A few joins make the usual 700, and
@@ -158,7 +158,9 @@ async def serve(
     services = container.build(infrastructure, origins.public_url, pages, log_handler.writer.write)
     try:
         await running.start(services)
-        services.background.every(TELL_SECONDS, "tell what repeats", log_handler.tell)
+        services.background.every(
+            REPORT_SECONDS, "report repeated log lines", log_handler.report_repeated
+        )
         server, context = _open(services, origins, listeners, tls)
         services.background.every(LOOK_SECONDS, "close unread answers", server.close_unread)
         anybody = await services.administration.is_anybody_there()
@@ -218,7 +220,7 @@ async def supervise(chosen: Settings, arguments: Sequence[str], log_handler: Log
         command = [sys.executable, PROGRAM]
         supervisor = supervising.build(opened, command, arguments, sockets)
         telling = Background(opened.metrics)
-        telling.every(TELL_SECONDS, "tell what repeats", log_handler.tell)
+        telling.every(REPORT_SECONDS, "report repeated log lines", log_handler.report_repeated)
         reload = supervising.Reloads(supervisor, opened).reload
         reloading = asyncio.ensure_future(_reload(reload, rereading))
         try:

@@ -46,7 +46,7 @@ class TokenMint:
     def __init__(self, secret: str) -> None:
         self._key = secret.encode()
 
-    def another(self, login: Login, **changed: str) -> str:
+    def another(self, login: Login, **changed: str | float) -> str:
         """An access token of the same login session with a ``jti`` of its own.
 
         ``changed``: claims to say something else in, such as the ``sub`` and ``sid`` of another

@@ -31,10 +31,12 @@ from benchmarks.reactor import Reactor
 from benchmarks.servers import ADDRESS, free_port
 from benchmarks.sizes import LIMITS, TOKEN_TTL_SECONDS
 from benchmarks.ws_load import CLOSE_FRAME, TEXT, Address, Client, handshake, masked_frame, visit
+from tests.support.postgres import postgres_server
 
 LANES = 50
 SETTLE_SECONDS = 0.05
 START_SECONDS = 60
+DATABASES = ("sqlite", "postgresql")
 
 
 @dataclass
@@ -47,6 +49,8 @@ class Subject:
     address: Address
     logins: list[Login]
     folder: Path
+    database_url: str = ""
+    """Of PostgreSQL."""
 
 
 def cpu_seconds(pid: int) -> float:
@@ -90,9 +94,9 @@ def by_subprotocol(address: Address, tokens: list[str]) -> None:
     visit(address, upgrades, b'"joined"', LANES)
 
 
-def by_user_join(address: Address, tokens: list[str]) -> None:
+def by_user_join(address: Address, tokens: list[str], lanes: int = LANES) -> None:
     """Join with a token in the first frame."""
-    waiting, reactor, running = iter(tokens), Reactor(), LANES
+    waiting, reactor, running = iter(tokens), Reactor(), lanes
 
     def next_one() -> None:
         nonlocal running
@@ -103,7 +107,7 @@ def by_user_join(address: Address, tokens: list[str]) -> None:
             _Guest(reactor, address, token, next_one)
 
     try:
-        for _ in range(LANES):
+        for _ in range(lanes):
             next_one()
         reactor.run_until(lambda: not running, 120, "joins")
     finally:
@@ -113,8 +117,13 @@ def by_user_join(address: Address, tokens: list[str]) -> None:
 WAYS = {"subprotocol": by_subprotocol, "user-join": by_user_join}
 
 
-def start(stack: ExitStack, name: str, tree: Path, secret: str) -> Subject:
-    """Start one version on a data folder of its own."""
+def start(
+    stack: ExitStack, name: str, tree: Path, secret: str, database: str = "sqlite"
+) -> Subject:
+    """Start one version on a data folder of its own.
+
+    ``database``: "sqlite", or "postgresql": an empty one on a server of this process.
+    """
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="usher-compare-")))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("USHER_")}
     environment |= {
@@ -123,6 +132,9 @@ def start(stack: ExitStack, name: str, tree: Path, secret: str) -> Subject:
         "USHER_PORT": str(free_port()),
         "USHER_DATA_DIR": str(folder),
     }
+    url = ""
+    if database == "postgresql":
+        url = environment["USHER_DATABASE_URL"] = stack.enter_context(postgres_server().database())
     if (tree / "services" / "limits").exists():  # older versions know no limits
         environment |= LIMITS
     output = folder / "output"
@@ -145,7 +157,7 @@ def start(stack: ExitStack, name: str, tree: Path, secret: str) -> Subject:
     cores = machine.pick_cores()
     machine.pin(process.pid, cores.server)
     machine.pin(store, cores.load)
-    return Subject(name, process.pid, store, address, logins, folder)
+    return Subject(name, process.pid, store, address, logins, folder, url)
 
 
 def burst(subject: Subject, way: str, tokens: list[str]) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.accounts import TokenMint
-from benchmarks.compare import SETTLE_SECONDS, Subject, cpu_seconds, report, start
+from benchmarks.compare import DATABASES, SETTLE_SECONDS, Subject, cpu_seconds, report, start
 from benchmarks.errors import BenchmarkFailed
 from benchmarks.http_load import Answer, HttpConnection, call_all, request
 from benchmarks.reactor import Reactor
@@ -145,6 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=600, help="in one burst")
     parser.add_argument("--bursts", type=int, default=10, help="of each version")
+    parser.add_argument("--database", choices=DATABASES, default="sqlite")
     parser.add_argument("trees", nargs="+", metavar="name=folder")
     chosen = parser.parse_args()
     trees = [(name, Path(folder)) for name, _, folder in (t.partition("=") for t in chosen.trees)]
@@ -157,7 +158,7 @@ def main() -> None:
     }
     samples: dict[tuple[str, str], list[float]] = {}
     with ExitStack() as stack:
-        subjects = [start(stack, name, tree, secret) for name, tree in trees]
+        subjects = [start(stack, name, tree, secret, chosen.database) for name, tree in trees]
         stack.enter_context(machine.working_on(machine.pick_cores().load))
         for number in range(-1, chosen.bursts):
             for subject in subjects if number % 2 else reversed(subjects):
@@ -166,7 +167,8 @@ def main() -> None:
                     if number >= 0:  # the first only warms up
                         samples.setdefault((f"{way}, server", subject.name), []).append(server)
                         samples.setdefault((f"{way}, Redis", subject.name), []).append(store)
-    print(f"load {os.getloadavg()[0]:.1f}; CPU a call, medians of {chosen.bursts} bursts")
+    print(f"{chosen.database}, load {os.getloadavg()[0]:.1f};", end=" ")
+    print(f"CPU a call, medians of {chosen.bursts} bursts")
     print(*report([name for name, _ in trees], samples), sep="\n")
 
 

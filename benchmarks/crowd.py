@@ -12,7 +12,7 @@ from benchmarks.ws_load import Address, Client, open_all
 
 MARK_BYTES = MARK.encode()
 FIRST, SECOND = MARK_BYTES
-SPARE_FILES = 300
+RESERVED_FILES = 300
 FAREWELL_BYTES = 60
 """The end of what was read last is kept: it may be a good-bye, to be shown."""
 
@@ -78,7 +78,7 @@ class Member(Client):
 
 def open_crowd(reactor: Reactor, members: Iterable[Member], count: int, at_once: int) -> None:
     """Open ``count`` members; raises BenchmarkFailed when there are too few file descriptors."""
-    if machine.raise_file_limit(count + SPARE_FILES) < count + SPARE_FILES:
+    if machine.raise_file_limit(count + RESERVED_FILES) < count + RESERVED_FILES:
         raise BenchmarkFailed(f"{count} sockets need a higher limit: ulimit -n")
     open_all(reactor, members, at_once)
 

@@ -64,9 +64,11 @@ class Installation:
             "USHER_PUBLIC_URL": self.origin,
             "USHER_DATABASE_URL": f"sqlite:///{folder / 'installation.db'}",
         }
+        self.secret = secret
         self.mint = TokenMint(secret)
         self._open, self._kept = ExitStack(), dict[str, list[Server]]()
         self._people: list[Person] = []
+        self._turns: Iterator[Person] = iter(())
         folder.mkdir(parents=True)
         with self._running(1, None) as (server,):
             self.owner, *_ = sign_in(server.address, 1, 1)
@@ -144,14 +146,24 @@ class Installation:
 
         To be asked for while a node runs. ``marked``: the last person has the mark in the name.
         """
+        self.choose(people)
+        self._write_people(marked)
+        return self.sign(count)
+
+    def choose(self, people: int) -> list[Person]:
+        """So many made-up people; the same as last time where their number is the same."""
         if people != len(self._people):
             self._people = [
                 Person(secrets.token_urlsafe(16), secrets.token_urlsafe(16)) for _ in range(people)
             ]
-        self._write_people(marked)
+            self._turns = cycle(self._people)
+        return self._people
+
+    def sign(self, count: int) -> list[str]:
+        """New access tokens of the people chosen last, in turn."""
         return [
             self.mint.another(self.logins[0], sub=person.user_id, sid=person.login_session_id)
-            for _, person in zip(range(count), cycle(self._people))
+            for _, person in zip(range(count), self._turns, strict=False)
         ]
 
     def empty_room(self) -> None:

@@ -162,9 +162,15 @@ def describe(cores: Cores) -> dict[str, str]:
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
     }
+    return facts | library_versions()
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of the libraries that a server's speed depends on."""
+    versions = {}
     for library in LIBRARIES:
         try:
-            facts[library] = metadata.version(library)
+            versions[library] = metadata.version(library)
         except metadata.PackageNotFoundError:
-            facts[library] = "absent"
-    return facts
+            versions[library] = "absent"
+    return versions

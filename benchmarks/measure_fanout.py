@@ -46,7 +46,7 @@ def heard(room: str) -> bytes:
     return json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-class _Room:
+class Room:
     """The members of the room, and the one that sends."""
 
     def __init__(
@@ -158,7 +158,7 @@ class Fanout:
 
     def _open(
         self, lab: Lab, subject: str, servers: list[Server], reactor: Reactor, count: int
-    ) -> _Room:
+    ) -> Room:
         tally, addresses = Tally(), [server.address for server in servers]
         if subject == BARE:
             room, origin, text = "x" * 30, "", heard("x" * 30)
@@ -182,7 +182,7 @@ class Fanout:
         open_crowd(reactor, (arriving() for _ in range(count)), count, lab.sizes.lanes)
         # Who came in is told to all, in a room of 10,000 every two seconds: let that be over.
         reactor.run_for(0.2 + count / NOTICES_PER_SECOND)
-        return _Room(reactor, members, tally, masked_frame(TEXT, text), self.name)
+        return Room(reactor, members, tally, masked_frame(TEXT, text), self.name)
 
 
 def _pace(mode: str, usage: Usage, deliveries: int) -> dict[str, float]:

@@ -14,7 +14,7 @@ from benchmarks.ws_load import Client, handshake, open_all, visit
 
 WARM_UP = 200
 SETTLE_SECONDS = 1.0
-SPARE_FILES = 200
+RESERVED_FILES = 200
 
 
 class Memory:
@@ -39,7 +39,7 @@ class Memory:
         if subject in (USHER, TORNADO) and not lab.sizes.keep_servers:
             lab = lab.apart(self.name)
         count, greeting = lab.sizes.idle_sockets, lab.greeting(subject)
-        if machine.raise_file_limit(count + SPARE_FILES) < count + SPARE_FILES:
+        if machine.raise_file_limit(count + RESERVED_FILES) < count + RESERVED_FILES:
             raise BenchmarkFailed(f"{count} sockets need a higher limit: ulimit -n")
         tokens = lab.tokens(subject, count + WARM_UP)
         with lab.server(subject) as server:

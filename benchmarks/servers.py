@@ -50,17 +50,22 @@ def bare_command() -> list[str]:
 
 @contextmanager
 def running(
-    command: list[str], environment: Mapping[str, str], cores: machine.Cores | None
+    command: list[str],
+    environment: Mapping[str, str],
+    cores: machine.Cores | None,
+    tree: Path = ROOT,
+    may_end: bool = False,
 ) -> Iterator[Server]:
-    """Run a server until the block ends.
+    """Run a server until the block ends. ``may_end``: or until the block ends the server.
 
     With ``cores`` the server has its core for itself and its embedded Redis lives on the load's
     core; without, both may use the whole machine (for preparations that are not measured).
+    ``tree``: the worktree that the command is run in.
     """
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=tree,
             env=_environment(environment),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -74,7 +79,7 @@ def running(
                 if store_pid is not None:
                     machine.pin(store_pid, cores.load)
             yield Server(process.pid, store_pid, address)
-            if process.poll() is not None:
+            if process.poll() is not None and not may_end:
                 raise BenchmarkFailed(f"the server died: {_tail(output.fileno())}")
         finally:
             _stop(process)
@@ -96,7 +101,8 @@ def _wait_for_address(process: subprocess.Popen[bytes], fileno: int) -> Address:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         printed = os.pread(fileno, 4_000, 0).decode(errors="replace")
-        found = ADDRESS.search(printed)
+        # The last: where PUBLIC_URL leads to another node, it is shown first.
+        found = next(reversed(list(ADDRESS.finditer(printed))), None)
         if found and _accepts(("127.0.0.1", int(found[2]))):
             return ("127.0.0.1", int(found[2]))
         if process.poll() is not None:

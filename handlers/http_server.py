@@ -93,7 +93,7 @@ class UsherServer(HTTPServer):
         )
 
     def _handle_arrival(self, arrival: Arrival, first: bytes) -> None:
-        """Handle a connection that does not begin with a plain handshake, in its turn."""
+        """Handle a connection that does not begin with a plain handshake, in the rotation."""
         network = arrival.group
         if not network:  # a trusted proxy, which forwards the client's address
             fields = {"X-Forwarded-For": forwarded_for(first)}
@@ -173,7 +173,7 @@ class UsherServer(HTTPServer):
         for stream in unread:
             close_at_once(stream)
         if unread:
-            log.info("%d connections closed: nobody read the answer", len(unread))
+            log.info("%d connections closed: the client did not read the response", len(unread))
 
     async def drain(self, seconds: float) -> None:
         """Stop accepting connections, close idle ones, and wait up to a number of seconds for
@@ -181,7 +181,7 @@ class UsherServer(HTTPServer):
         self.stop()
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        with contextlib.suppress(asyncio.TimeoutError):  # requests that wait for their turn
+        with contextlib.suppress(asyncio.TimeoutError):  # requests that wait in the rotation
             await asyncio.wait_for(self._rotation.idle(), seconds)
         seconds = max(0.0, end - loop.time())
         self._draining = True

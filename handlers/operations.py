@@ -71,7 +71,7 @@ class Operation(msgspec.Struct, frozen=True):
         query: query parameters and what they mean.
         media_type: of the successful response.
         unready: the type of a 503 response that is not a problem document, if any.
-        shows: the token that the call reads, if `access` does not tell.
+        shows: the token that the call reads, if `access` does not imply it.
         ok_answer: the type of a 200 response that is sent instead of `status` if returned.
         form: fields of a form that is sent instead of JSON, and what they mean.
         headers: header parameters and what they mean.

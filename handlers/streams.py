@@ -80,7 +80,7 @@ class AnsweringTlsStream(SSLIOStream):
 class UnreadAnswers:
     """Finds connections whose client reads nothing of an answer.
 
-    Tornado waits for ever until an answer is written. Whoever asks and never reads would keep a
+    Tornado waits for ever until a response is written. A client that never reads would keep a
     connection, its answer and the system's buffer for as long as they like.
     """
 

@@ -11,7 +11,7 @@ class RefreshKey(Row):
     """A secret that makes refresh tokens, or did.
 
     Attributes:
-        key_id: names it, and tells nothing of it; "none" for tokens of before the checksum.
+        key_id: identifies it without revealing it; "none" for tokens without a checksum.
         last_used_at: epoch seconds, to about a day.
     """
 

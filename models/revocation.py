@@ -22,7 +22,7 @@ class Revocation(Row):
         user_id: whose it was.
         role: for kind "role", the role that counts from now on.
         generation: for kind "user", the user's from now on: login sessions below it are over.
-        spared: for kind "user", the `sid` of the one session that goes on, or empty; for kind
+        exempt: for kind "user", the `sid` of the one session that continues, or empty; for kind
             "bearer", the id of the one socket session that may hold the token.
         reason: a word for the audit log and the close reason.
         created_at: epoch seconds.
@@ -38,7 +38,7 @@ class Revocation(Row):
     created_at = peewee.DoubleField(index=True)
     expires_at = peewee.DoubleField(index=True)
     generation = peewee.IntegerField(default=0)
-    spared = peewee.TextField(default="")
+    exempt = peewee.TextField(default="", column_name="spared")
 
     class Meta:
         table_name = "revocations"

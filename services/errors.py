@@ -215,7 +215,10 @@ class OriginRefused(Forbidden):
 class EmailUnverified(Forbidden):
     """A sign-in that is right, where EMAIL_VERIFICATION is `required`."""
 
-    code, title = "email_unverified", "Confirm your e-mail address first. A mail tells you how."
+    code, title = (
+        "email_unverified",
+        "Confirm your e-mail address first: follow the link in our mail.",
+    )
 
 
 class LinkRefused(Forbidden):

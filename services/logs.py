@@ -173,7 +173,7 @@ class LogHandler(logging.Handler):
         for line in (*self._expired_counts(), *self._admitted(record, place)):
             self.writer.write(self.format(line) + "\n")
 
-    async def tell(self) -> None:
+    async def report_repeated(self) -> None:
         """Write the counts of repeated lines that are due. Call it periodically. Never waits."""
         self._flush_counts()
 

@@ -1,6 +1,6 @@
-"""Mails to the owners of accounts, written in the transaction of what they tell.
+"""Mails to the owners of accounts, written in the transaction of the change that they report.
 
-Services that have something to tell receive `Mails`. services/mail/ has the implementation.
+Services that write mails receive a `Mails`. services/mail/ implements it.
 """
 
 from __future__ import annotations
@@ -32,14 +32,13 @@ LetterKind = Literal[
 ]
 """Kinds of mails; each is the name of a template."""
 AskedKind = Literal["change", "forgot", "sign_up", "verify"]
-"""What somebody asks for who must not learn whose address it is. What is written for them, if
-anything, is decided after the answer, so that neither the answer nor its time tells whether an
-address is known."""
+"""Mails that unauthenticated clients can request. Whether a mail is written is decided after the
+response, so that neither the response nor its time reveals whether the address has an account."""
 LETTER_KINDS: tuple[LetterKind, ...] = get_args(LetterKind)
 
 Values = Mapping[str, str]
-"""The values that a template shows: `link`, and plain words. Never text that an unauthenticated
-client chose."""
+"""The values of a template: `link`, and fixed words. Never text that an unauthenticated client
+chose."""
 
 
 class Letter(msgspec.Struct, frozen=True):

@@ -34,7 +34,7 @@ ChannelChange = Literal[
 
 
 class UserEvent(msgspec.Struct, frozen=True):
-    """An account as it is now, or was before it was deleted. Never its e-mail address.
+    """An account as it is now, or was before it was deleted, without its e-mail address.
 
     Attributes:
         changed: what has changed, only in `user.changed`; `disabled` if it was enabled again.
@@ -136,7 +136,7 @@ EVENT_DATA: dict[EventType, type[msgspec.Struct]] = {
     "socket.left": SocketLeftEvent,
     "channel.changed": ChannelEvent,
 }
-"""What each event tells."""
+"""The data of an event."""
 
 
 class OutgoingEvent(msgspec.Struct, frozen=True, gc=False):
@@ -144,8 +144,8 @@ class OutgoingEvent(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         type: what happened.
-        subject: whom or what it is about; events of one subject are delivered in order.
-        data: told as JSON. Ids, names and stable words only: no e-mail address, no secret.
+        subject: the user or channel concerned; events of one subject are delivered in order.
+        data: encoded as JSON: ids, names and fixed words, no e-mail address, no secret.
     """
 
     type: EventType

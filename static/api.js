@@ -125,6 +125,10 @@ export class Api {
   /** @param {string} provider */
   unlink = (provider) => this.#call('DELETE', `/api/oauth/accounts/${provider}`);
 
+  /** Any other call of an area.  @param {string} method  @param {string} path
+   *  @param {object} [body]  @returns {Promise<any>} */
+  call = (method, path, body) => this.#call(method, path, body);
+
   /** The second step of a sign-in; the page sets it.
    *  @type {(challenge: string, methods: string[]) => Promise<any>} */
   askSecondFactor = async () => { throw new Problem(0); };

@@ -1,5 +1,5 @@
 /**
- * usher-app.js: everything an app needs of Usher. Signing in, calls as the user, and rooms.
+ * usher-app.js: the client for apps. Signing in, calls as the user, and rooms.
  *
  *     import { createUsher } from 'usher-client'; // or from https://usher.example/client/usher.js
  *     const usher = createUsher({ url: 'https://usher.example' });
@@ -9,22 +9,22 @@
  *     room.on('message', ({ from, data }) => console.log(from?.name, data));
  *     await room.send({ text: 'hello' });
  *
- * The connection itself is usher.js; `usher.client` is there for what is not here.
+ * usher.js has the connection itself; `usher.client` gives access to its other calls.
  *
  * @typedef {import('./usher-types.js').Session} Session
  * @typedef {import('./usher-types.js').UsherState} UsherState
  * @typedef {import('./usher-tokens.js').SignedInUser} User
  *
  * @typedef {object} Settings
- * @property {string | URL} [url] the server, with the path that it is below; default: the page's
- *   own origin
- * @property {(want: {renew: boolean}) => Promise<string>} [getToken] where the app gets access
- *   tokens by itself; signing in and out is the app's own then
+ * @property {string | URL} [url] the server, including the path prefix, if any; default: the
+ *   page's own origin
+ * @property {(want: {renew: boolean}) => Promise<string>} [getToken] for apps that get access
+ *   tokens themselves, and sign users in and out themselves
  * @property {typeof globalThis.WebSocket} [WebSocket]
  * @property {typeof globalThis.fetch} [fetch]
- * @property {'cookies' | 'tokens'} [credentials] default: a page on the server's own site has
- *   HttpOnly cookies, everything else has tokens. A browser sends no cookies to another site.
- * @property {import('./usher-tokens.js').TokenStorage} [storage] where tokens are kept, such as
+ * @property {'cookies' | 'tokens'} [credentials] default: HttpOnly cookies for a page on the
+ *   server's own site, otherwise tokens. A browser sends no cookies to another site.
+ * @property {import('./usher-tokens.js').TokenStorage} [storage] where tokens are stored, such as
  *   `localStorage`, which every script of the page can read; default: in memory
  * @property {number} [heartbeatMs]
  * @property {number} [timeoutMs] 10,000
@@ -33,7 +33,7 @@
  *
  * @typedef {object} UsherEvents
  * @property {UsherState} state of the connection, at every change
- * @property {User | null} user who is signed in, when that changes; null: nobody
+ * @property {User | null} user the signed-in user, when that changes; null: none
  * @property {import('./usher-room.js').Gap} gap in any room
  */
 
@@ -49,7 +49,7 @@ export const VERSION = '1.1.0';
 const OF_ROOMS = new Set(['message', 'typing', 'presence']);
 
 /** @param {Settings} [settings]  @returns {Usher}
- *  @throws {UsherError} misuse: what cannot work is said at once */
+ *  @throws {UsherError} misuse: an option is invalid */
 export function createUsher(settings = {}) { return new Usher(settings); }
 
 export class Usher {
@@ -67,7 +67,7 @@ export class Usher {
     this.#options = withDefaults({ ...others, baseUrl: url }, 'url');
     const lack = missing(this.#options, true, 'url');
     if (lack) throw lack;
-    if (!this.#options.fetch) throw misuse('There is no fetch here: give one as the option fetch.');
+    if (!this.#options.fetch) throw misuse('There is no fetch here: pass one as the option fetch.');
     this.#login = this.#loginBy(credentials, storage);
     this.#userFetch = new UserFetch(this.#options, this.#login, () => this.#became(null));
     this.client = new UsherClient({ ...others, baseUrl: this.#options.base.href, getToken: undefined,
@@ -90,13 +90,13 @@ export class Usher {
     return kept;
   }
 
-  // ---- who is signed in ----------------------------------------------------------------------
+  // ---- signing in ----------------------------------------------------------------------------
 
-  /** Who is signed in, as far as it is known: with cookies it is known after `me()`, a sign-in or
+  /** The signed-in user, if known: with cookies, it is known after `me()`, a sign-in or
    *  `connect()`.  @returns {User | null} */
   get user() { return this.#user; }
 
-  /** Asks the server who is signed in.  @returns {Promise<User | null>} */
+  /** Asks the server for the signed-in user.  @returns {Promise<User | null>} */
   async me() {
     try {
       return this.#became(bodyOf(await this.#call('api/auth/me', 'GET')));
@@ -107,7 +107,7 @@ export class Usher {
   }
 
   /** @param {string} path  @param {string} method
-   *  @returns {Promise<{status: number, body: any}>} a good answer; rejects with UsherError */
+   *  @returns {Promise<{status: number, body: any}>} a 2xx response; rejects with UsherError */
   async #call(path, method) {
     const answer = await this.fetch(path, { method });
     const body = parsed(await answer.text());
@@ -129,25 +129,25 @@ export class Usher {
     return this.#signIn('signup', { email, password, name, ...(invitation && { invitation }) });
   }
 
-  /** Answers `second_factor_needed`, a sign-in's error.
+  /** Completes a sign-in that was refused with `second_factor_needed`.
    *  @param {UsherError} asked  @param {{code: string}} factor of the authenticator app, or a
    *    recovery code
-   *  @returns {Promise<User>} rejects with `wrong_code` where another code can be tried, and with
-   *    `unauthenticated` where the sign-in has to begin again */
+   *  @returns {Promise<User>} rejects with `wrong_code` if another code can be tried, and with
+   *    `unauthenticated` if the sign-in has to begin again */
   async secondFactor(asked, { code }) {
     const { challenge } = asked.problem ?? {};
-    if (typeof challenge !== 'string') throw misuse('secondFactor takes the error of a sign-in.');
+    if (typeof challenge !== 'string') throw misuse('secondFactor requires the error of a sign-in.');
     return /** @type {User} */ (await this.#signIn('second-factor', { challenge, code }));
   }
 
   /** @param {'login' | 'signup' | 'second-factor'} call  @param {object} form */
   async #signIn(call, form) {
     const login = this.#login;
-    if (login instanceof TokenLogin) throw misuse('With getToken the app signs in by itself.');
+    if (login instanceof TokenLogin) throw misuse('With getToken, the app signs in itself.');
     const user = login instanceof KeptLogin ? await login.signIn(call, form)
       : await this.#withCookies(call, form);
     if (user) {
-      this.client.close(); // whoever was connected may have been somebody else
+      this.client.close(); // the connection may belong to another user
       this.#became(user);
     }
     return user;
@@ -163,20 +163,20 @@ export class Usher {
     } catch (error) {
       const { code } = /** @type {UsherError} */ (error);
       if (code !== 'unauthenticated') throw error;
-      throw new UsherError('cookies_blocked', 'The browser keeps no cookies of the server for this '
+      throw new UsherError('cookies_blocked', 'The browser stores no cookies of the server for this '
         + "page: it is another site to it. Create the client with credentials: 'tokens'.");
     }
     return user;
   }
 
-  /** Proves again who the user is, for acts and rooms that answer `step_up_needed` (its `problem`
-   *  has the `methods`). The open connection enters the rooms that need it.
+  /** Authenticates again, for calls and rooms that respond `step_up_needed` (its `problem` has the
+   *  `methods`). The open connection joins the rooms that require it.
    *  @param {{password?: string, code?: string, credential?: object}} proof
    *  @returns {Promise<void>} rejects with UsherError: `wrong_password`, `wrong_code`,
-   *    `passkey_refused`, `step_up_needed` for one that is not enough, `rate_limited`, … */
+   *    `passkey_refused`, `step_up_needed` if the proof is not enough, `rate_limited`, … */
   async stepUp(proof) {
     const login = this.#login;
-    if (login instanceof TokenLogin) throw misuse('With getToken the app does that by itself.');
+    if (login instanceof TokenLogin) throw misuse('With getToken, the app does that itself.');
     const answer = await this.fetch('api/auth/step-up', {
       method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(proof),
     });
@@ -186,9 +186,9 @@ export class Usher {
     await this.client.raise();
   }
 
-  /** Leaves the page for a provider's sign-in.
-   *  @param {string} provider its name, as `/api/oauth/providers` gives it
-   *  @param {{next?: string | URL}} [options] where to come back to: a page of the server's own
+  /** Navigates to a provider's sign-in.
+   *  @param {string} provider its name in `/api/oauth/providers`
+   *  @param {{next?: string | URL}} [options] where to return to: a page of the server's own
    *    origin or of an allowed one; default: this page
    *  @returns {Promise<never>} rejects with UsherError: misuse */
   async signInWith(provider, { next } = {}) {
@@ -200,19 +200,19 @@ export class Usher {
     const there = new URL(`oauth/${encodeURIComponent(provider)}/login`, this.#options.base);
     there.searchParams.set('next', new URL(next ?? location.href, location.href).href);
     location.assign(there.href);
-    return new Promise(() => {}); // the page goes
+    return new Promise(() => {}); // the browser leaves the page
   }
 
-  /** Ends the login session at the server, and the connection. Where the server cannot be reached
-   *  the user stays signed in, and this rejects.
+  /** Ends the login session on the server, and the connection. If the server cannot be reached,
+   *  this rejects, and the user stays signed in.
    *  @returns {Promise<void>} rejects with UsherError */
   async signOut() {
     const login = this.#login;
-    if (login instanceof TokenLogin) throw misuse('With getToken the app signs out by itself.');
+    if (login instanceof TokenLogin) throw misuse('With getToken, the app signs out itself.');
     try {
       await this.#call('api/auth/logout', 'POST');
     } catch (error) {
-      if (!RENEWABLE.has(/** @type {UsherError} */ (error).code)) throw error; // else it is over
+      if (!RENEWABLE.has(/** @type {UsherError} */ (error).code)) throw error; // otherwise it has ended
     }
     if (login instanceof KeptLogin) login.forget();
     this.client.close();
@@ -229,9 +229,9 @@ export class Usher {
 
   // ---- calls ---------------------------------------------------------------------------------
 
-  /** `fetch` as the user. A path is one of the server's. The credential goes to the server alone:
-   *  an address of any other origin is fetched without it, as by `fetch` itself. An access token
-   *  that has expired is renewed, and the call repeated once.
+  /** `fetch` as the user. A path is a path on the server. The credential is only sent to the
+   *  server: a URL of another origin is fetched without it, as by `fetch` itself. An expired access
+   *  token is refreshed, and the call repeated once.
    *  @param {RequestInfo | URL} input  @param {RequestInit} [init]
    *  @returns {Promise<Response>} whatever its status; rejects with UsherError `unreachable`, or
    *    with the reason of `init.signal` */
@@ -242,9 +242,9 @@ export class Usher {
   /** @returns {UsherState} */
   get state() { return this.client.state; }
 
-  /** Connects and stays connected until `close()`, `signOut()`, or an end that forbids it.
+  /** Connects and stays connected until `close()`, `signOut()`, or a close code that forbids it.
    *  @returns {Promise<Session>} at the first join; rejects with UsherError: `unauthenticated`
-   *    where nobody is signed in */
+   *    if no user is signed in */
   connect() { return this.client.connect(); }
 
   /** Ends the connection; the user stays signed in. */
@@ -252,11 +252,10 @@ export class Usher {
 
   /** @template {keyof UsherEvents} T
    *  @param {T} type  @param {(detail: UsherEvents[T]) => void} listener
-   *  @returns {() => void} takes the listener away again */
+   *  @returns {() => void} removes the listener */
   on(type, listener) { return this.#listeners.on(type, listener); }
 
-  /** @param {string} id as the wire names it: `channel:ID` or `user:ID`  @returns {Room} the same
-   *    one each time */
+  /** @param {string} id `channel:ID` or `user:ID`  @returns {Room} the same object each time */
   room(id) {
     if (typeof id !== 'string' || !/^(channel|user):./.test(id)) {
       throw misuse(`This is no room: ${String(id)}. Rooms are channel:ID and user:ID.`);
@@ -295,13 +294,13 @@ export class Usher {
   }
 }
 
-/** Whether a browser sends the server's SameSite cookies along with a page's calls. Where that
- *  cannot be known (`a.co.uk` and `b.co.uk`) it is tried: see `cookies_blocked`.
+/** Whether a browser sends the server's SameSite cookies with a page's calls. If that cannot be
+ *  known (`a.co.uk` and `b.co.uk`), it is tried: see `cookies_blocked`.
  *  @param {{protocol?: string, hostname?: string} | undefined} page  @param {URL} server */
 function sameSite(page, { protocol, hostname }) {
   if (!page?.hostname || page.protocol !== protocol) return false;
   if (page.hostname === hostname) return true;
   const site = (/** @type {string} */ host) => host.split('.').slice(-2).join('.');
-  const named = /\.[a-z][a-z0-9-]*$/i.test(hostname); // an address of numbers is its own site
+  const named = /\.[a-z][a-z0-9-]*$/i.test(hostname); // an IP address is a site of its own
   return named && site(page.hostname) === site(hostname);
 }

@@ -16,7 +16,7 @@ export class UserFetch {
   #signedOut;
 
   /** @param {any} options  @param {CookieLogin | TokenLogin | KeptLogin} login
-   *  @param {() => void} signedOut called when the login session turns out to be over */
+   *  @param {() => void} signedOut called when the login session has ended */
   constructor(options, login, signedOut) {
     this.#options = options;
     this.#login = login;
@@ -28,12 +28,12 @@ export class UserFetch {
   async fetch(input, init = {}) {
     const { base, fetch } = this.#options;
     const given = isRequest(input) ? /** @type {Request} */ (input) : null;
-    // A path is below the server's own, which need not be the root.
+    // A path is relative to the server's path prefix.
     const url = new URL(given ? given.url : String(input).replace(/^\/(?![/\\])/, './'), base);
     if (url.origin !== base.origin || !url.pathname.startsWith(base.pathname)) {
       return fetch(given ?? url.href, init);
     }
-    // What can be read once only is kept for the second try.
+    // A body that can be read only once is copied for the second attempt.
     const whole = given || isStream(init.body) ? new Request(given ?? url.href, init) : null;
     const how = whole ? { headers: whole.headers, signal: whole.signal } : init;
     const token = await this.#token();
@@ -48,13 +48,13 @@ export class UserFetch {
     const { fetch, timeoutMs } = this.#options;
     const headers = new Headers(init.headers);
     if (token && !headers.has('Authorization')) headers.set('Authorization', `Bearer ${token}`);
-    const late = new AbortController(); // an answer that has begun may take its time
+    const late = new AbortController(); // the timeout ends when the response begins
     const timer = setTimeout(() => late.abort(), timeoutMs);
     const { signal } = init;
     try {
       return await fetch(target, {
         ...init, headers, signal: signal ? either(signal, late.signal) : late.signal,
-        // A redirect could lead to another origin, and a token must not.
+        // A redirect could send the token to another origin.
         ...(this.#login.gives === 'token' ? { redirect: 'error', credentials: 'omit' }
           : { credentials: 'include' }),
       });
@@ -66,20 +66,20 @@ export class UserFetch {
     }
   }
 
-  /** @returns {Promise<string>} the access token; '': cookies, or nobody is signed in */
+  /** @returns {Promise<string>} the access token; '': cookies, or no user is signed in */
   async #token() {
     const login = this.#login;
     if (login instanceof TokenLogin) return login.credential(false);
     return login instanceof KeptLogin ? login.mark() : '';
   }
 
-  /** @param {Response} answer a 401  @param {string} used the credential's mark
-   *  @returns {Promise<boolean>} whether another try makes sense */
+  /** @param {Response} answer a 401  @param {string} used the mark of the credential
+   *  @returns {Promise<boolean>} whether to try again */
   async #renewed(answer, used) {
     const login = this.#login;
     const { code } = refusal(answer, parsed(await answer.clone().text()));
     if (!RENEWABLE.has(code) || (login instanceof KeptLogin && !used)) return false;
-    if (login.mark() !== used) return true; // somebody else has renewed it meanwhile
+    if (login.mark() !== used) return true; // refreshed meanwhile
     try {
       await (login instanceof KeptLogin ? login.renew(used) : login.refresh());
       return true;
@@ -93,7 +93,7 @@ export class UserFetch {
 
 /** @param {AbortSignal} given  @param {AbortSignal} late  @returns {AbortSignal} */
 function either(given, late) {
-  return AbortSignal.any?.([given, late]) ?? given; // browsers of before 2024 have no `any`
+  return AbortSignal.any?.([given, late]) ?? given; // browsers before 2024 have no `any`
 }
 
 /** @param {unknown} input  @returns {boolean} */

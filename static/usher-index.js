@@ -1,4 +1,4 @@
-/** What the package and /client/usher.js export. */
+/** The exports of the package and of /client/usher.js. */
 
 export { Usher, VERSION, createUsher } from './usher-app.js';
 export { Room } from './usher-room.js';

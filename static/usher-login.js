@@ -1,4 +1,4 @@
-/** Where usher.js gets its credentials: a browser's cookies, or a function of the page's own. */
+/** The sources of usher.js's credentials: a browser's cookies, or a function of the page. */
 
 import { LONGEST_PAUSE_SECONDS, UsherError, misuse } from './usher-wire.js';
 
@@ -7,7 +7,7 @@ const PROBLEM = 'application/problem+json';
 const WAITED_MS = 5;
 const STORED_MS = 100;
 
-/** A browser's login: HttpOnly cookies that no script can read. */
+/** A browser's login: HttpOnly cookies, which scripts cannot read. */
 export class CookieLogin {
   gives = /** @type {const} */ ('ticket');
   /** @type {Promise<void>|null} */ #flight = null;
@@ -16,11 +16,11 @@ export class CookieLogin {
   /** @param {{base: URL, fetch: typeof globalThis.fetch, timeoutMs: number}} options */
   constructor(options) { this.options = options; }
 
-  /** Which cookies are there: another mark, other cookies. */
+  /** Identifies the current cookies: it changes when they do. */
   mark() { return `${this.#renewals} ${lastRefresh()}`; }
 
-  /** Renews the cookies; one flight at a time, across tabs too (a refresh token is used once,
-   *  so parallel flights would race).  @returns {Promise<void>} */
+  /** Refreshes the cookies, once at a time over all tabs, because a refresh token works only once.
+   *  @returns {Promise<void>} */
   refresh() {
     this.#flight ??= this.#refreshAlone().finally(() => { this.#flight = null; });
     return this.#flight;
@@ -33,20 +33,20 @@ export class CookieLogin {
     const refresh = async () => {
       begun = true;
       await stored(asked);
-      if (lastRefresh() !== before) return; // another tab did it while we waited: same cookies
+      if (lastRefresh() !== before) return; // another tab has refreshed the same cookies meanwhile
       const { expires_in: expiresIn } = await this.#post('api/auth/refresh');
       if (typeof expiresIn !== 'number') throw new UsherError('http_error');
       this.#renewals++;
       markRefresh();
     };
-    const locks = globalThis.navigator?.locks; // only where the page is a secure context
+    const locks = globalThis.navigator?.locks; // only in secure contexts
     if (!locks) return refresh();
     const signal = AbortSignal.timeout(this.options.timeoutMs);
     try {
       await locks.request(REFRESH_LOCK, { signal }, refresh);
     } catch (error) {
       if (begun) throw error;
-      await refresh(); // a frozen tab may keep the lock for ever; the server bears two at once
+      await refresh(); // a frozen tab may never release the lock; the server accepts two at once
     }
   }
 
@@ -80,9 +80,9 @@ export class CookieLogin {
  * @param {{base: URL, fetch: typeof globalThis.fetch, timeoutMs: number}} options
  * @param {string} path  @param {{method?: string, body?: object, token?: string,
  *   credentials?: RequestCredentials}} [call]
- * @returns {Promise<{status: number, body: any}>} a good answer; rejects with UsherError: the
- *   code of an answer that is Usher's own, `http_error` of any other, `unreachable` where there
- *   was none */
+ * @returns {Promise<{status: number, body: any}>} a 2xx response; rejects with UsherError: the
+ *   code of an error response of Usher, `http_error` for other responses, `unreachable` without
+ *   a response */
 export async function ask(options, path, { method = 'POST', body = {}, token, credentials } = {}) {
   const { fetch, base, timeoutMs } = options;
   /** @type {Record<string, string>} */
@@ -103,14 +103,14 @@ export async function ask(options, path, { method = 'POST', body = {}, token, cr
   throw refusal(answer, parsed(text));
 }
 
-/** The body of an answer that has to have one: else it is a captive portal's, or a proxy's page.
+/** The body of a response that must have one; otherwise it is a captive portal's or a proxy's page.
  *  @param {{status: number, body: any}} answer */
 export function bodyOf({ status, body }) {
   if (body && typeof body === 'object') return body;
   throw new UsherError('http_error', undefined, { status });
 }
 
-/** What an answer says that is no good one.  @param {Response} answer  @param {any} body
+/** The error of a response that is not 2xx.  @param {Response} answer  @param {any} body
  *  @returns {UsherError} */
 export function refusal({ status, headers }, body) {
   const own = headers.get('Content-Type')?.startsWith(PROBLEM) && typeof body?.code === 'string';
@@ -127,7 +127,7 @@ export function parsed(text) {
   }
 }
 
-/** An access token from a function of the page's own. */
+/** Access tokens from a function of the page. */
 export class TokenLogin {
   gives = /** @type {const} */ ('token');
   /** @type {Promise<string>|null} */ #renewal = null;
@@ -136,7 +136,7 @@ export class TokenLogin {
   /** @param {{getToken: (want: {renew: boolean}) => Promise<string>, timeoutMs: number}} options */
   constructor(options) { this.options = options; }
 
-  /** The token that was given last. */
+  /** The last returned token. */
   mark() { return this.#last; }
 
   /** Asks for a newer token.  @returns {Promise<void>} */
@@ -166,12 +166,12 @@ export class TokenLogin {
       clearTimeout(timer);
     }
     if (typeof token === 'string' && token) return this.#last = token;
-    throw misuse('getToken gave no token. Where the user has to sign in, let it throw an error '
+    throw misuse('getToken returned no token. If the user has to sign in, it must throw an error '
       + 'with status 401.');
   }
 }
 
-/** What an error of getToken means.  @param {any} error  @returns {UsherError} */
+/** Converts an error of getToken.  @param {any} error  @returns {UsherError} */
 function refusalOf(error) {
   if (error instanceof UsherError && error.code !== 'misuse') return error;
   const status = error?.status ?? error?.response?.status;
@@ -184,8 +184,8 @@ function refusalOf(error) {
   return misuse(`getToken threw: ${error?.message ?? error}`, error);
 }
 
-/** Whether an error is one that fetch, or a library like it, throws when the network fails, or
- *  that comes of a proxy's page where JSON was to be. A TypeError alone tells nothing.
+/** Whether fetch, or a similar library, throws this error if the network fails, or if a proxy sends
+ *  a page instead of JSON. A TypeError alone is not enough.
  *  @param {any} error */
 function ofNetwork(error) {
   const { name = '', code, message = '' } = error ?? {};
@@ -194,14 +194,15 @@ function ofNetwork(error) {
   return name === 'TypeError' && NETWORK_FAILURES.test(message);
 }
 
-/** The words of Chromium, Firefox, Safari, Node, Deno, Bun and React Native. */
+/** The messages of Chromium, Firefox, Safari, Node, Deno, Bun and React Native. */
 const NETWORK_FAILURES = new RegExp('^(Failed to fetch|fetch failed|Load failed|terminated$'
   + '|error sending request for url| ?A network error occurred)|network ?error'
   + '|Network request failed|network connection|Internet connection', 'i');
 
-/** What another tab has stored reaches this one a little after the lock that it let go of: waits
- *  for it where one has waited for the lock.
- *  @param {number} asked when it was asked for, by performance.now()  @returns {Promise<void>} */
+/** Values stored by another tab become visible a little after that tab has released the lock.
+ *  Waits for them if the lock was not free.
+ *  @param {number} asked when the lock was requested, by performance.now()
+ *  @returns {Promise<void>} */
 export async function stored(asked) {
   if (performance.now() - asked <= WAITED_MS) return;
   await new Promise((resume) => { setTimeout(resume, STORED_MS); });
@@ -215,8 +216,8 @@ function retryAfter(headers) {
   return seconds > 0 ? Math.min(seconds, LONGEST_PAUSE_SECONDS) : undefined;
 }
 
-/** @returns {string | null} changes with each refresh of any tab. It is no time: a clock that is
- *  set back would make all refreshes of the future count as done. */
+/** @returns {string | null} changes with each refresh of any tab. It is not a time: if a clock were
+ *  set back, later refreshes would count as already done. */
 function lastRefresh() {
   try {
     return localStorage.getItem(REFRESH_LOCK);

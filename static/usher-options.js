@@ -1,4 +1,4 @@
-/** The options of usher.js: what cannot work is said at once, not tried for ever. */
+/** The options of usher.js. Invalid ones are reported at once, and not retried for ever. */
 
 import { misuse } from './usher-wire.js';
 
@@ -12,7 +12,8 @@ const FUNCTIONS = ['getToken', 'WebSocket', 'fetch'];
 const SCHEMES = new Map([['http:', 'http:'], ['https:', 'https:'], ['ws:', 'http:'],
   ['wss:', 'https:']]);
 
-/** @param {object} given  @param {string} [name] of the option that is the address  @returns {any} the options with their defaults; `base` is a URL
+/** @param {object} given  @param {string} [name] the name of the option for the URL
+ *  @returns {any} the options with their defaults; `base` is a URL
  *  @throws {UsherError} misuse */
 export function withDefaults(given, name = 'baseUrl') {
   const { location, WebSocket, fetch } = globalThis;
@@ -34,22 +35,22 @@ export function withDefaults(given, name = 'baseUrl') {
   return { ...options, base: baseOf(options.baseUrl, location?.href, name) };
 }
 
-/** @param {any} options  @param {boolean} socket whether a socket is wanted
- *  @param {string} [name] of the option that is the address
+/** @param {any} options  @param {boolean} socket whether a socket is needed
+ *  @param {string} [name] the name of the option for the URL
  *  @returns {import('./usher-wire.js').UsherError | null} what is missing to call the server */
 export function missing({ base, getToken, login, WebSocket, fetch }, socket, name = 'baseUrl') {
   if (!base) return misuse(`There is no page here whose origin could be the server: give ${name}.`);
   if (socket && !WebSocket) {
-    return misuse('There is no WebSocket here: give one as the option WebSocket, such as that of '
+    return misuse('There is no WebSocket here: pass one as the option WebSocket, such as that of '
       + 'the package ws. Browsers and Node 22 have their own.');
   }
-  if (!getToken && !login && !fetch) return misuse('There is no fetch here: give one as the option fetch.');
+  if (!getToken && !login && !fetch) return misuse('There is no fetch here: pass one as the option fetch.');
   return null;
 }
 
 /** @param {string | URL | undefined} baseUrl  @param {string | undefined} page the page's own
- *    address  @param {string} name of the option
- *  @returns {URL | null} with a path that ends in a slash: the server may be below one */
+ *    URL  @param {string} name the name of the option
+ *  @returns {URL | null} with a path that ends with a slash, because the server may have a prefix */
 function baseOf(baseUrl, page, name) {
   if (!baseUrl || baseUrl === 'null') return null; // the origin of a page from a file is 'null'
   let base;

@@ -1,23 +1,23 @@
 /**
- * Reads the logs of many rooms at once, after a new connection. Used through usher-rooms.js.
+ * Reads the histories of many rooms at once after a new connection. Used through usher-rooms.js.
  *
  * @typedef {import('./usher-rooms.js').Room} Room
- * @typedef {(data: object) => Promise<any>} Ask sends `history` and gives its reply's data
+ * @typedef {(data: object) => Promise<any>} Ask sends `history`, returns the data of the reply
  * @typedef {{messages: any[], complete: boolean, more?: boolean}} Page
  */
 
 export const ROOMS_PER_CALL = 250;
-const CALLS_AT_ONCE = 4; // answers of 64 KiB: no more may wait for a slow reader (4413)
-const RATE_PAUSE_MS = 4000; // the rate's burst is full again
+const CALLS_AT_ONCE = 4; // replies of 64 KiB: more may not be queued for a slow reader (4413)
+const RATE_PAUSE_MS = 4000; // the burst of the message rate is available again
 
-/** The logs of rooms, read until each is done. No room waits for another: what did not fit into an
- *  answer is asked for again at once, where somebody speaks now first. */
+/** Reads the histories until each is complete. No room waits for another: what did not fit into a
+ *  reply is requested again at once, rooms with live messages first. */
 export class Reading {
-  /** @type {Map<string, string | undefined>} where each was read to, after its first page */
+  /** @type {Map<string, string | undefined>} the last id read of each, after its first page */
   #after = new Map();
-  /** @type {Set<string>} rooms to ask for, and not asked for now */ #next;
-  #asking = 0; // questions without an answer
-  #fit = ROOMS_PER_CALL; // rooms that fit into an answer, as the last one had it
+  /** @type {Set<string>} rooms that are still to be requested */ #next;
+  #asking = 0; // requests without a reply
+  #fit = ROOMS_PER_CALL; // how many rooms fitted into the last reply
   #rooms;
   #to;
 
@@ -45,7 +45,7 @@ export class Reading {
     }
   }
 
-  /** One question. @param {string[]} names */
+  /** Sends one request. @param {string[]} names */
   async #read(names) {
     let answered = 0;
     try {
@@ -68,7 +68,7 @@ export class Reading {
     return 1;
   }
 
-  /** Reading is what fills a socket's rate first: it makes way for what the page asks.
+  /** Reading would use up the socket's message rate, so it yields to requests of the page.
    *  @param {object} question */
   async #ask(question) {
     for (;;) {
@@ -83,7 +83,7 @@ export class Reading {
     }
   }
 
-  /** A page of each by itself: this server answers no question for several.
+  /** Requests a page of each room separately, for servers without requests for several rooms.
    *  @param {string[]} names */
   async #oneByOne(names) {
     for (const name of names) {
@@ -121,9 +121,9 @@ export class Reading {
     if (!page.more || !page.messages.length || !room.held) this.#finish(name);
   }
 
-  /** @param {string[]} names  @param {any} error  @returns {boolean} whether these are not read */
+  /** @param {string[]} names  @param {any} error  @returns {boolean} whether to stop reading these */
   #failed(names, error) {
-    if (!this.#to.current()) return true; // what was held is in the log, behind what was missed
+    if (!this.#to.current()) return true; // queued messages are in the history, after the missed ones
     if (error.code !== 'unavailable' && error.code !== 'timeout') return false;
     for (const name of names) {
       this.#to.gap(name);

@@ -1,18 +1,18 @@
-/** One room, as an app sees it. Used through usher-app.js. */
+/** A room in an app. Used through usher-app.js. */
 
 /**
  * @typedef {{id: string, name: string}} Person
- * @typedef {object} RoomMessage  what somebody said, or a backend published
+ * @typedef {object} RoomMessage  a message of a user, or an event that a backend published
  * @property {string} room
- * @property {any} data as it was given
- * @property {string} [id] grows within a room; none: published, and not kept
- * @property {Person} [from] none: a backend published it
+ * @property {any} data as it was sent
+ * @property {string} [id] increases within a room; absent: published, and not in the history
+ * @property {Person} [from] absent: a backend published it
  * @property {number} [sent_at] epoch seconds
  *
  * @typedef {RoomMessage & {event: string}} PublishedEvent
  * @typedef {{room: string, from: Person}} Typing
- * @typedef {{room: string, joined: Person[], left: Person[]}} Presence  changes to a set
- * @typedef {{room: string}} Gap  messages of the room were missed and can't be read any more
+ * @typedef {{room: string, joined: Person[], left: Person[]}} Presence  since the last event
+ * @typedef {{room: string}} Gap  messages of the room were missed and are not in the history
  *
  * @typedef {object} RoomEvents
  * @property {RoomMessage} message
@@ -22,12 +22,12 @@
  * @property {PublishedEvent} event anything that a backend published
  */
 
-/** Listeners by the kind of event. An error in one does not keep an event from the others. */
+/** Listeners by the kind of event. An error in one does not affect the others. */
 export class Listeners {
   /** @type {Map<string, Set<(detail: any) => void>>} */ #by = new Map();
 
   /** @param {string} type  @param {(detail: any) => void} listener
-   *  @returns {() => void} takes it away again */
+   *  @returns {() => void} removes it */
   on(type, listener) {
     if (typeof listener !== 'function') throw new TypeError(`on(${type}): no function was given.`);
     const all = this.#by.get(type) ?? new Set();
@@ -40,7 +40,7 @@ export class Listeners {
     for (const listener of [...this.#by.get(type) ?? []]) {
       try {
         listener(detail);
-      } catch (error) { // seen where the errors of an app are seen, and by nobody in between
+      } catch (error) { // reported like any other error of the app
         queueMicrotask(() => { throw error; });
       }
     }
@@ -54,53 +54,53 @@ export class Room {
   /** @param {import('./usher.js').UsherClient} client  @param {string} id */
   constructor(client, id) {
     this.#client = client;
-    /** As the wire names it: `channel:…` or `user:…`. */
+    /** `channel:…` or `user:…`. */
     this.id = id;
   }
 
-  /** Whether one is in it now. */
+  /** Whether the socket is in the room now. */
   get joined() { return this.#client.session?.rooms.includes(this.id) ?? false; }
 
-  /** Hears what happens in the room: the events of RoomEvents, or what a backend publishes, by the
-   *  name that it gave it.
+  /** Adds a listener for the events of RoomEvents, or for events that a backend publishes, by their
+   *  name.
    *  @template {string} T
    *  @param {T} type
    *  @param {(detail: T extends keyof RoomEvents ? RoomEvents[T] : PublishedEvent) => void} listener
-   *  @returns {() => void} takes the listener away again */
+   *  @returns {() => void} removes the listener */
   on(type, listener) { return this.#listeners.on(type, listener); }
 
-  /** Says something to everybody in the room, oneself too.
+  /** Sends a message to everybody in the room, including the sender.
    *  @param {any} data
    *  @returns {Promise<{id: string}>} rejects with UsherError: `forbidden`, `rate_limited` with
    *    `retryAfter`, `not_joined` while there is no connection, `too_big`, `busy`; after `timeout`,
-   *    `closed` and `unavailable` it may have been said all the same */
+   *    `closed` and `unavailable` it may have been sent */
   send(data) { return this.#ask('message', { data }); }
 
-  /** What was said, oldest first: after the message of this id, or all that is kept.
+  /** The history, oldest first: after the message with this id, or all of it.
    *  @param {{after?: string}} [options]
    *  @returns {Promise<{messages: RoomMessage[], complete: boolean, more: boolean}>} `complete`:
-   *    nothing between is missing; `more`: ask again after the last one */
+   *    no message in between is missing; `more`: there are others after the last one */
   history({ after } = {}) { return this.#ask('history', after === undefined ? {} : { after }); }
 
-  /** Who is there, on every node.
-   *  @returns {Promise<{users: Person[], total: number}>} 1,000 people at most; of `total` */
+  /** The users in the room, on all nodes.
+   *  @returns {Promise<{users: Person[], total: number}>} at most 1,000 users, and their number */
   presence() { return this.#ask('presence', {}); }
 
-  /** Tells the others that one is typing; there is no event for the end of it.
+  /** Notifies the others that the user is typing. There is no event when they stop.
    *  @throws {import('./usher-wire.js').UsherError} not_joined, busy */
   typing() { this.#client.send('typing', { room: this.id }); }
 
-  /** Goes in again after `leave`, or where a right has come since.
+  /** Joins the room again after `leave`, or after the right was granted.
    *  @returns {Promise<void>} */
   async join() { await this.#ask('join', {}); }
 
-  /** Stays out until `join`, over reconnects too.
+  /** Leaves the room until `join`, also after reconnects.
    *  @returns {Promise<void>} */
   async leave() { await this.#ask('leave', {}); }
 
   /** @param {string} event  @param {object} data  @returns {Promise<any>} */
   #ask(event, data) { return this.#client.request(event, { room: this.id, ...data }); }
 
-  /** Hands on what concerns this room.  @param {string} type  @param {any} detail */
+  /** Dispatches an event of this room.  @param {string} type  @param {any} detail */
   tell(type, detail) { this.#listeners.tell(type, detail); }
 }

@@ -1,25 +1,25 @@
 /**
- * The rooms of a client over all its connections: which it is in, and what was said in them while
- * the socket was away, handed on in order and once. Used through usher.js.
+ * The rooms of a client over all its connections: which it is in, and the messages that it missed
+ * while disconnected, delivered in order and once. Used through usher.js.
  *
  * @typedef {{event: string, data?: any, room?: string, id?: string}} Frame
  * @typedef {object} Room
- * @property {number} enteredAt when it was entered, by performance.now()
+ * @property {number} enteredAt when it was joined, by performance.now()
  * @property {number} [since] the same by the server's clock, ms
- * @property {string} [last] the id of the last message that was handed on
- * @property {Frame[]} [held] live messages that wait until the log has been read
- * @property {Set<string>} [read] ids that were read in the log, and may still come live
+ * @property {string} [last] the id of the last delivered message
+ * @property {Frame[]} [held] live messages, queued until the log has been read
+ * @property {Set<string>} [read] ids that were read in the log, and may still arrive live
  * @typedef {import('./usher-reading.js').Ask} Ask
  * @typedef {import('./usher-reading.js').Page} Page
  */
 
 import { Reading } from './usher-reading.js';
 
-const MAX_LATE = 200; // messages that may be in the log before they come live
-const MAX_HELD = 1000; // as many as a log keeps: what was missed is forgotten there by then
+const MAX_LATE = 200; // messages that may be in the log before they arrive live
+const MAX_HELD = 1000; // the length of a log: missed messages are no longer in it by then
 
-/** Where a frame lies in a room's log, if it does. What a backend published is told by its `room`
- *  beside `data`: it is in the log only with an `id` there too, whatever its data looks like.
+/** The position of a frame in a room's log, if it is there. An event of a backend has `room` next
+ *  to `data`, and is in the log only if it also has `id` there, whatever its data contains.
  *  @param {Frame} frame  @returns {{room: string, id: string} | null} */
 function place({ event, room, id, data }) {
   if (room !== undefined) return typeof id === 'string' ? { room, id } : null;
@@ -27,7 +27,7 @@ function place({ event, room, id, data }) {
   return event === 'message' && whole ? { room: data.room, id: data.id } : null;
 }
 
-/** An entry of `history` as the frame that it was live.  @param {any} entry  @returns {Frame} */
+/** Converts an entry of `history` to the frame that was sent live.  @param {any} entry  @returns {Frame} */
 function frameOf(entry) {
   if (entry.event === undefined) return { event: 'message', data: entry };
   const { event, room, ...rest } = entry;
@@ -35,30 +35,30 @@ function frameOf(entry) {
 }
 
 export class Rooms {
-  /** @type {Map<string, Room>} rooms of which nothing is to be missed */ #rooms = new Map();
-  /** @type {Set<string>} rooms that the page has left: a new socket is in them again */
+  /** @type {Map<string, Room>} rooms whose messages must not be missed */ #rooms = new Map();
+  /** @type {Set<string>} rooms that the page has left; a new socket is in them again */
   #left = new Set();
-  /** @type {number | undefined} the server's clock less performance.now(); a little too early */
+  /** @type {number | undefined} the server's clock minus performance.now(); never too large */
   #offsetMs;
   #deliver;
   #gap;
 
   /** @param {(frame: Frame) => void} deliver
-   *  @param {(room: string) => void} gap told when messages of a room were missed for good */
+   *  @param {(room: string) => void} gap called when messages of a room were lost */
   constructor(deliver, gap) {
     this.#deliver = deliver;
     this.#gap = gap;
   }
 
-  /** Another user is here: nothing of the one before counts. */
+  /** Another user has signed in: drops the state of the previous one. */
   forget() {
     this.#rooms.clear();
     this.#left.clear();
   }
 
-  // ---- which ---------------------------------------------------------------------------------
+  // ---- membership ----------------------------------------------------------------------------
 
-  /** A socket has joined: what comes live in rooms that are known waits for what was missed.
+  /** A socket has joined: live messages of known rooms are queued until missed ones are read.
    *  @param {string[]} names of the server  @returns {string[]} those that the page did not leave */
   joined(names) {
     const wanted = this.wanted(names);
@@ -86,7 +86,7 @@ export class Rooms {
   /** @param {string[]} names  @returns {string[]} those that the page has left */
   unwanted(names) { return this.#left.size ? names.filter((name) => this.#left.has(name)) : []; }
 
-  /** The page goes in or out of rooms by itself.
+  /** The page joins or leaves rooms.
    *  @param {string} event  @param {any} data */
   asked(event, data) {
     if (event === 'join-channels') this.#left.clear();
@@ -99,7 +99,7 @@ export class Rooms {
   /** @param {string} name */
   #drop(name) {
     const room = this.#rooms.get(name);
-    if (room) room.held = undefined; // whoever reads its log sees that, and stops
+    if (room) room.held = undefined; // the reader of its log notices that, and stops
     this.#rooms.delete(name);
   }
 
@@ -110,8 +110,8 @@ export class Rooms {
     return this.#timed(room);
   }
 
-  /** The server's clock, by which a room was entered.
-   *  @param {number} offsetMs server's less performance.now(), rather too small than too large */
+  /** The server's clock, for the time when a room was joined.
+   *  @param {number} offsetMs the server's clock minus performance.now(), never too large */
   clock(offsetMs) {
     this.#offsetMs = offsetMs;
     for (const room of this.#rooms.values()) this.#timed(room);
@@ -123,9 +123,9 @@ export class Rooms {
     return room;
   }
 
-  // ---- what was said -------------------------------------------------------------------------
+  // ---- messages ------------------------------------------------------------------------------
 
-  /** The server's word that messages of a room are lost: its log began anew. @param {string} name */
+  /** The server reports that messages of a room are lost, because its log was reset. @param {string} name */
   lost(name) { if (!this.#left.has(name)) this.#gap(name); }
 
   /** An event of the server. @param {Frame} frame */
@@ -146,7 +146,7 @@ export class Rooms {
   /** @param {Room} room  @param {string} id  @param {Frame} frame */
   #live(room, id, frame) {
     if (room.read?.has(id)) return;
-    room.read = undefined; // logs and sockets have one order: none of those can come any more
+    room.read = undefined; // logs and sockets have the same order: none of those can arrive any more
     this.#hand(room, id, frame);
   }
 
@@ -167,9 +167,9 @@ export class Rooms {
     }
   }
 
-  /** Reads what was missed in the rooms that wait: many in each question, several at once.
+  /** Reads the missed messages of all waiting rooms: many in each request, several at once.
    *  @param {Ask} ask over the socket that has just joined
-   *  @param {() => boolean} current whether it is still there */
+   *  @param {() => boolean} current whether it is still the current one */
   catchUp(ask, current) {
     const waiting = [...this.#rooms].filter(([, room]) => room.held);
     new Reading(new Map(waiting), {
@@ -183,12 +183,12 @@ export class Rooms {
   /** @param {string} name  @param {Room} room  @param {Page} page  @param {boolean} first */
   #take(name, room, { messages, complete }, first) {
     const { last, since = 0 } = room;
-    // Of a room of which nothing was heard the log is read from its beginning: what was said
-    // before it was entered is passed over, and an incomplete log that reaches back is enough.
+    // For a room without a received message, the log is read from its beginning: messages from
+    // before the join are skipped, and an incomplete log that reaches back to the join is enough.
     const old = (/** @type {any} */ entry) => last === undefined && entry.sent_at * 1000 < since;
     if (first && !complete && !(messages.length && old(messages[0]))) this.#gap(name);
     for (const entry of messages) {
-      if (!room.held) return; // the page closed, or left the room, when it heard the one before
+      if (!room.held) return; // the page closed or left the room in its listener for the previous one
       room.read?.add(entry.id);
       if (!old(entry)) this.#hand(room, entry.id, frameOf(entry));
     }

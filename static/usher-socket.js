@@ -1,4 +1,4 @@
-/** One WebSocket, from its opening to its end: frames, replies, signs of life. Used through
+/** One WebSocket, from its opening to its end: frames, replies, heartbeats. Used through
  *  usher.js. */
 
 import {
@@ -9,7 +9,7 @@ const MAX_BUFFERED_BYTES = 16 * MAX_FRAME_BYTES;
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 const bytes = new TextEncoder();
 
-/** Timers by name: a new one takes the place of the old. */
+/** Timers by name: a new one replaces the old. */
 export class Timers {
   /** @type {Map<string, any>} */ #timers = new Map();
 
@@ -41,18 +41,18 @@ export class Timers {
  * @typedef {import('./usher-wire.js').End} End
  * @typedef {{resolve: Function, reject: Function, timer: any, urgent: boolean}} Waiter
  * @typedef {object} Hears
- * @property {(frame: any) => void} frame a frame came that is no reply
+ * @property {(frame: any) => void} frame a frame that is not a reply
  * @property {(detail: import('./usher-types.js').UsherFrame) => void} passed any frame, masked
- * @property {(end: End) => void} ended told once; nothing comes after it
+ * @property {(end: End) => void} ended called once; no call follows it
  */
 
-/** @param {any} data  @returns {boolean} whether it is what `joined` has to have */
+/** @param {any} data  @returns {boolean} whether it is valid data of `joined` */
 function isSession(data) {
   return typeof data?.user?.id === 'string' && Array.isArray(data.rooms)
     && Number.isFinite(data.expires_at);
 }
 
-/** What `closing` says, as far as it says it in the right types.
+/** The members of `closing` that have the right types.
  *  @param {any} data  @returns {Partial<End>} */
 function wordOf(data) {
   const { code, reason, retry, after } = data ?? {};
@@ -71,12 +71,12 @@ export class Connection {
   #options;
   #hears;
   #nextId = 1;
-  #asked = 0; // requests of the page that wait
+  #asked = 0; // pending requests of the page
   #heard = 0; // frames
   #opened = false;
   #over = false;
   #unanswered = false; // a heartbeat
-  /** @type {Partial<End>} the server's own word before it closes */ #closing = {};
+  /** @type {Partial<End>} from the server's `closing` */ #closing = {};
 
   /** @param {any} options  @param {{url: string, protocols: string[], hello?: object}} opening
    *    hello: the first frame  @param {Hears} hears  @throws {UsherError} misuse */
@@ -86,7 +86,7 @@ export class Connection {
     let socket;
     try {
       socket = this.#socket = new options.WebSocket(url, protocols);
-    } catch (cause) { // a token that is no word, ws: from a page of https:, …
+    } catch (cause) { // an invalid token, ws: from an https: page, …
       throw misuse(`This WebSocket cannot be opened: ${/** @type {any} */ (cause).message}`, cause);
     }
     socket.onopen = () => {
@@ -94,10 +94,10 @@ export class Connection {
       if (hello && !this.#over) this.#write(hello);
     };
     socket.onmessage = (/** @type {MessageEvent} */ { data }) => this.#receive(data);
-    // A close event says more, but Node may send none (undici #3546).
+    // A close event has more details, but Node may not send one (undici #3546).
     socket.onerror = () => { if (!this.#over) this.#timers.later('failed', 0, () => this.#lost()); };
     socket.onclose = (/** @type {CloseEvent} */ { code, reason }) => {
-      // Before it is open a code is the library's own: 1000 in some, 1002 in others.
+      // Before the socket is open, the code is the library's: 1000 in some, 1002 in others.
       if (this.#opened) this.#end({ code, reason });
       else this.#lost();
     };
@@ -109,7 +109,7 @@ export class Connection {
   send(event, data) { this.#write({ event, data }); }
 
   /** @param {string} event  @param {any} data  @param {number} timeoutMs
-   *  @param {boolean} [urgent] the client's own: never `busy`  @returns {Promise<any>} */
+   *  @param {boolean} [urgent] a request of the client itself, which is never `busy`  @returns {Promise<any>} */
   request(event, data, timeoutMs, urgent = false) {
     return new Promise((resolve, reject) => {
       if (this.#over) throw new UsherError('closed', 'The connection closed.');
@@ -124,7 +124,7 @@ export class Connection {
     });
   }
 
-  /** Sends a heartbeat. Without any sign of life for `timeoutMs` the connection is over, however
+  /** Sends a heartbeat. If no data is transferred for `timeoutMs`, the connection is dead, however
    *  full its send buffer is.
    *  @returns {Promise<{serverMs: number, sentAt: number, heardAt: number}>} the server's clock,
    *    and when that was by performance.now() */
@@ -135,12 +135,12 @@ export class Connection {
     const answer = await this.request('heartbeat', undefined, Infinity, true);
     this.#unanswered = false;
     const seconds = answer?.server_time;
-    if (!Number.isFinite(seconds)) throw new UsherError('unknown', 'A heartbeat without a time.');
+    if (!Number.isFinite(seconds)) throw new UsherError('unknown', 'A heartbeat reply without a time.');
     return { serverMs: seconds * 1000, sentAt, heardAt: performance.now() };
   }
 
-  /** Lets go of the socket without waiting for it: on a dead network its close event is late.
-   *  @param {UsherError} error for the requests that still wait */
+  /** Drops the socket without waiting for its close event, which is late on a dead network.
+   *  @param {UsherError} error for pending requests */
   leave(error) {
     if (this.#over) return;
     this.#over = true;
@@ -166,8 +166,8 @@ export class Connection {
     const waiting = this.#socket.bufferedAmount;
     this.#timers.later('sign', this.#options.timeoutMs, () => {
       if (this.#heard !== heard) {
-        if (this.#unanswered) this.#awaitSign(); // other frames do come
-      } else if (this.#socket.bufferedAmount < waiting) this.#awaitSign(); // slow, but it gives way
+        if (this.#unanswered) this.#awaitSign(); // other frames arrive
+      } else if (this.#socket.bufferedAmount < waiting) this.#awaitSign(); // slow, but data is sent
       else this.#end({ code: 1006, reason: 'heartbeat_timeout' });
     });
   }
@@ -189,13 +189,13 @@ export class Connection {
     let frame;
     try {
       frame = JSON.parse(text);
-    } catch {} // told apart below
+    } catch {} // checked below
     if (typeof frame?.event !== 'string') {
       return this.#end({ code: 1007, reason: 'invalid_frame' });
     }
     this.#heard++;
     this.#hears.passed({ direction: 'in', frame: redacted(text), size: bytes.encode(text).length });
-    if (this.#over) return; // the page closed when it saw the frame
+    if (this.#over) return; // the page closed in its listener for the frame
     if (frame.event === 'reply') return this.#settle(frame);
     if (frame.event === 'joined' && frame.room === undefined) {
       if (!isSession(frame.data)) return this.#end({ code: 1007, reason: 'invalid_frame' });
@@ -207,7 +207,7 @@ export class Connection {
 
   /** @param {any} reply */
   #settle({ id, ok, data, error }) {
-    const waiter = this.#take(id); // none: it timed out before
+    const waiter = this.#take(id); // none: it has timed out
     if (ok) waiter?.resolve(data);
     else {
       waiter?.reject(new UsherError(error?.code ?? 'unknown', error?.message,
@@ -215,7 +215,7 @@ export class Connection {
     }
   }
 
-  /** @param {number} id  @returns {Waiter | undefined} who waits no more */
+  /** @param {number} id  @returns {Waiter | undefined} the removed one */
   #take(id) {
     const waiter = this.#pending.get(id);
     if (!waiter) return undefined;

@@ -12,11 +12,11 @@ import { UsherError } from './usher-wire.js';
 
 const LOCK = 'usher-tokens';
 
-/** Renewals under way, by where their tokens are kept: clients that share tokens share them.
+/** Refreshes in progress, by the storage of their tokens: clients that share tokens share them.
  *  @type {WeakMap<object, Map<string, Promise<void>>>} */
 const flights = new WeakMap();
 
-/** Tokens in memory: gone with the page, or the process. @returns {TokenStorage} */
+/** Tokens in memory, as long as the page or the process exists. @returns {TokenStorage} */
 function memory() {
   /** @type {Map<string, string>} */ const kept = new Map();
   return {
@@ -32,16 +32,16 @@ export class KeptLogin {
   #storage;
   #shared;
   #key;
-  #shown = ''; // the access token that the socket was given last
+  #shown = ''; // the last access token of the socket
   #forgotten;
 
   /** @param {{base: URL, fetch: typeof globalThis.fetch, timeoutMs: number}} options
    *  @param {TokenStorage | undefined} storage  default: memory
-   *  @param {() => void} forgotten told when the server has refused the refresh token */
+   *  @param {() => void} forgotten called when the server has refused the refresh token */
   constructor(options, storage, forgotten) {
     this.#options = options;
     this.#storage = storage ?? memory();
-    this.#shared = storage !== undefined; // with other tabs, perhaps
+    this.#shared = storage !== undefined; // possibly with other tabs
     this.#key = `usher ${options.base.href}`;
     this.#forgotten = forgotten;
   }
@@ -52,14 +52,14 @@ export class KeptLogin {
       const kept = JSON.parse(this.#storage.getItem(this.#key) ?? 'null');
       return typeof kept?.refresh === 'string' ? kept : null;
     } catch {
-      return null; // somebody else's text, or a storage that is blocked
+      return null; // not Usher's text, or the storage is blocked
     }
   }
 
   /** @returns {SignedInUser | null} */
   get user() { return this.#kept?.user ?? null; }
 
-  /** The access token that is there; '': none. */
+  /** The current access token; '': none. */
   mark() { return this.#kept?.access ?? ''; }
 
   /** @param {'login' | 'signup' | 'second-factor'} call  @param {object} form
@@ -73,19 +73,20 @@ export class KeptLogin {
     return body.user;
   }
 
-  /** The access token that the socket was given last. */
+  /** The last access token of the socket. */
   get shown() { return this.#shown; }
 
-  /** Lets go of the tokens; the mark of the device stays for the next sign-in.
-   *  @param {string} [which] the access token that they have to belong to */
+  /** Deletes the tokens; the device token stays for the next sign-in.
+   *  @param {string} [which] the access token that they must belong to */
   forget(which = this.mark()) {
-    if (which !== this.mark()) return; // another sign-in's, by now
+    if (which !== this.mark()) return; // of another sign-in
     this.#shown = '';
     this.#device = this.#kept?.device ?? this.#device;
     this.#storage.removeItem(this.#key);
   }
 
-  /** What makes this device known to the server, so that nobody's guessing locks it out. */
+  /** Identifies this device to the server, so that password guessing by others does not lock it
+   *  out. */
   get #device() { return this.#storage.getItem(`${this.#key} device`) ?? ''; }
 
   set #device(device) {
@@ -97,14 +98,14 @@ export class KeptLogin {
     if (renew) await this.renew(this.#shown);
     this.#shown = this.mark();
     if (this.#shown) return this.#shown;
-    throw new UsherError('unauthenticated', 'Nobody is signed in.', { status: 401 });
+    throw new UsherError('unauthenticated', 'No user is signed in.', { status: 401 });
   }
 
   /** @returns {Promise<void>} */
   refresh() { return this.renew(this.mark()); }
 
-  /** Has a newer access token than this one. One flight at a time for all who share the tokens: a
-   *  refresh token is used once.
+  /** Replaces this access token by a newer one. There is one refresh at a time for all clients that
+   *  share the tokens, because a refresh token works only once.
    *  @param {string} stale  @returns {Promise<void>} rejects with UsherError */
   renew(stale) {
     if (this.mark() !== stale) return Promise.resolve();
@@ -134,15 +135,15 @@ export class KeptLogin {
         { signal: AbortSignal.timeout(this.#options.timeoutMs) }, refresh);
     } catch (error) {
       if (begun) throw error;
-      await refresh(); // a frozen tab may keep the lock for ever; the server bears two at once
+      await refresh(); // a frozen tab may never release the lock; the server accepts two at once
     }
   }
 
   /** @param {string} stale */
   async #refresh(stale) {
     const kept = this.#kept;
-    if (!kept) throw new UsherError('unauthenticated', 'Nobody is signed in.', { status: 401 });
-    if (kept.access !== stale) return; // another tab did it while this one waited
+    if (!kept) throw new UsherError('unauthenticated', 'No user is signed in.', { status: 401 });
+    if (kept.access !== stale) return; // another tab has refreshed it meanwhile
     try {
       this.#keep(bodyOf(await ask(this.#options, 'api/auth/refresh',
         { body: { refresh_token: kept.refresh } })));
@@ -156,13 +157,13 @@ export class KeptLogin {
     }
   }
 
-  /** Takes the tokens of a step-up.  @param {any} answer */
+  /** Stores the tokens of a step-up.  @param {any} answer */
   stepped(answer) { this.#keep(answer); }
 
   /** @param {any} answer of a sign-in, a refresh or a step-up */
   #keep({ access_token: access, refresh_token: refresh, user, device }) {
     if (typeof access !== 'string' || typeof refresh !== 'string' || typeof user?.id !== 'string') {
-      throw new UsherError('http_error', 'An answer without tokens.');
+      throw new UsherError('http_error', 'A response without tokens.');
     }
     this.#storage.setItem(this.#key, JSON.stringify({ access, refresh, user }));
     this.#device = device;

@@ -1,19 +1,19 @@
 /**
- * What usher.js knows of the wire: limits, close codes, errors. No input, no output.
+ * The protocol: limits, close codes, errors. It does no I/O.
  *
  * @typedef {'never'|'login'|'refresh'|'backoff'} RetryClass
  * @typedef {{code: number, reason: string, retry?: RetryClass, after?: number,
  *   error?: UsherError}} End
- *   how a connection, or the attempt at one, ended; after: seconds
+ *   how a connection, or an attempt to connect, ended; after: seconds
  */
 
 export const PROTOCOL = 'usher.v1';
 export const MAX_FRAME_BYTES = 64 * 1024;
-/** Of the pauses that a server may ask for. */
+/** The longest pause that a server may request. */
 export const LONGEST_PAUSE_SECONDS = 3600;
 
-/** Retry class by Usher's close codes (docs/protocol.md). Every other code is one that something
- *  between here and Usher made, or a connection that was lost: back-off.
+/** The retry class of each of Usher's close codes (docs/protocol.md). Any other code comes from
+ *  something in between, or means a lost connection: back-off.
  *  @type {Readonly<Record<number, RetryClass>>} */
 export const RETRY = Object.freeze({
   1009: 'never', 4400: 'never', 4401: 'login', 4403: 'never', 4409: 'never', 4410: 'login',
@@ -22,12 +22,12 @@ export const RETRY = Object.freeze({
 
 const CLASSES = new Set(['never', 'login', 'refresh', 'backoff']);
 
-/** @param {End} end  @returns {RetryClass} the server's own word, or that of the close code */
+/** @param {End} end  @returns {RetryClass} sent by the server, or that of the close code */
 export function retryOf({ retry, code }) {
   return retry !== undefined && CLASSES.has(retry) ? retry : RETRY[code] ?? 'backoff';
 }
 
-/** What went wrong. */
+/** Every error of the client. */
 export class UsherError extends Error {
   /** @param {string} code  @param {string} [message]
    *  @param {{status?: number, after?: number, why?: End, cause?: unknown, problem?: any}} [more]
@@ -35,32 +35,32 @@ export class UsherError extends Error {
   constructor(code, message = code, { status, after, why, cause, problem } = {}) {
     super(message, cause === undefined ? undefined : { cause });
     this.name = 'UsherError';
-    /** A machine word: Usher's own, or one of this client. */
+    /** A fixed word, of Usher or of this client. */
     this.code = code;
-    /** The HTTP status, where there was one. */
+    /** The HTTP status, if there was one. */
     this.status = status;
-    /** Seconds until another try makes sense, where the server said so. */
+    /** Seconds to wait before a retry, if the server sent them. */
     this.after = after;
-    /** How the connection ended, of an error of `connect`. */
+    /** How the connection ended, for an error of `connect`. */
     this.why = why;
-    /** The problem document (RFC 9457), where Usher answered with one.  @type {any} */
+    /** The problem document (RFC 9457), if Usher sent one.  @type {any} */
     this.problem = problem;
   }
 
-  /** @returns {number | undefined} seconds until another try makes sense, where it is known */
+  /** @returns {number | undefined} seconds to wait before a retry, if known */
   get retryAfter() { return this.after; }
 }
 
-/** What cannot work however often it is tried. @param {string} message  @param {unknown} [cause] */
+/** A mistake of the app, which no retry can fix. @param {string} message  @param {unknown} [cause] */
 export const misuse = (message, cause) => new UsherError('misuse', message, { cause });
 
-/** What an answer of Usher's own (RFC 9457) means for a connection, by its `code`.
+/** What an error response of Usher (RFC 9457) means for a connection, by its `code`.
  *  @type {Record<string, {code: number, reason: string}>} */
 const ENDS = {
   misuse: { code: 4400, reason: 'misuse' },
   bad_request: { code: 4400, reason: 'bad_request' },
   unauthenticated: { code: 4401, reason: 'unauthenticated' },
-  token_expired: { code: 4401, reason: 'unauthenticated' }, // of a refresh: it cannot be renewed
+  token_expired: { code: 4401, reason: 'unauthenticated' }, // of a refresh: it cannot be refreshed
   forbidden: { code: 4403, reason: 'forbidden' },
   origin_refused: { code: 4403, reason: 'forbidden' },
   identity_mismatch: { code: 4401, reason: 'identity_mismatch' },
@@ -68,8 +68,8 @@ const ENDS = {
   unavailable: { code: 4503, reason: 'unavailable' },
 };
 
-/** Reads an error of getting a credential as if the server had closed the socket with it. Only an
- *  answer of Usher's own may end a client: a proxy's 404 in the middle of a deployment may not.
+/** Converts an error of getting a credential to the end that Usher would have sent. Only a response
+ *  of Usher may end a client; a proxy's 404 during a deployment may not.
  *  @param {any} error  @returns {End} */
 export function endOf(error) {
   const { code, status, after } = error;
@@ -79,7 +79,7 @@ export function endOf(error) {
     : { code: 1006, reason: 'unreachable', error };
 }
 
-/** A frame as it may be shown: nobody's screen or log should hold a usable credential.
+/** Masks a frame, so that no screen or log contains a usable credential.
  *  @param {string} text  @returns {any} */
 export function redacted(text) {
   return JSON.parse(text, (key, value) => {

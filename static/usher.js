@@ -7,23 +7,23 @@
  *     const { user } = await usher.connect();
  *     await usher.request('presence', { room: `user:${user.id}` });
  *
- * In a browser it lives from the HttpOnly cookies: it fetches a single-use ticket for each
- * connection and each renewal. With `getToken` it uses a native client's access token.
+ * In a browser it uses the HttpOnly cookies: it fetches a single-use ticket for each connection
+ * and each refresh. With `getToken` it uses a native client's access token.
  * No dependencies. Browsers, Node >= 22; on Node 20 pass `WebSocket` (the `ws` package's).
  *
  * Its own events (CustomEvent):
  *   state   detail: UsherState, at every change
  *   frame   detail: UsherFrame, every frame both ways, secrets masked
  *   event   detail: ServerEvent, every event of the server
- *   gap     detail: {room}, messages of a room were missed and can't be read any more
- * `state` comes again with a new session when the rooms of a joined socket change.
+ *   gap     detail: {room}, messages of a room were missed and are not in the history
+ * `state` is dispatched again with a new session when the rooms of a joined socket change.
  * Each event of the server is also dispatched under its own name (`joined`, `message`,
  * `typing`, `presence`, `access-changed`, `closing`, …) unless that is one of the four above.
- * After a reconnect each `message` that was missed comes first, in order and once (`history`).
+ * After a reconnect, missed `message` events come first, in order and once (`history`).
  *
- * What cannot work however often it is tried (no WebSocket, no address, an error in `getToken`
- * before the first join) is a UsherError with the code `misuse` and the `cause`: the constructor
- * throws it, or `connect()` rejects with it. Only what the network does is tried again.
+ * A mistake that no retry can fix (no WebSocket, no URL, an error in `getToken` before the first
+ * join) is a UsherError with the code `misuse` and the `cause`: the constructor throws it, or
+ * `connect()` rejects with it. Only failures of the network are retried.
  *
  * @typedef {import('./usher-types.js').Deferred} Deferred
  * @typedef {import('./usher-types.js').Login} Login
@@ -44,9 +44,9 @@ export { MAX_FRAME_BYTES, PROTOCOL, RETRY, UsherError };
 
 const OWN_EVENTS = new Set(['state', 'frame', 'event', 'gap']);
 const ROOM_EVENTS = new Set(['join', 'leave', 'join-channels']);
-const RENEW_AHEAD_MS = 45_000; // the server says token-expiring 60 s ahead; this is the backstop
+const RENEW_AHEAD_MS = 45_000; // in case the server's token-expiring, 60 s ahead, is lost
 const RENEW_AGAIN_SECONDS = 5;
-const HISTORY_TIMEOUTS = 6; // many answers of 64 KiB take their time on a slow line
+const HISTORY_TIMEOUTS = 6; // many replies of 64 KiB take long on a slow connection
 
 export class UsherClient extends EventTarget {
   /** @type {any} */ #options;
@@ -59,8 +59,8 @@ export class UsherClient extends EventTarget {
   /** @type {Session | null} */ #session = null;
   #timers = new Timers();
   /** @type {Deferred | null} */ #running = null;
-  #flight = 0; // counts attempts, so that an overtaken one notices
-  #offsetMs = Date.now() - performance.now(); // the server's clock less performance.now()
+  #flight = 0; // counts attempts, so that an outdated one notices
+  #offsetMs = Date.now() - performance.now(); // the server's clock minus performance.now()
 
   /** @param {UsherOptions} [options]  @throws {UsherError} misuse */
   constructor(options = {}) {
@@ -85,7 +85,7 @@ export class UsherClient extends EventTarget {
   #serverNow() { return performance.now() + this.#offsetMs; }
 
   /** Connects and stays connected until `close()` or a close code that forbids it.
-   *  While waiting for the next attempt, it starts that attempt now.
+   *  If the client is waiting for the next attempt, that attempt starts now.
    *  @returns {Promise<Session>} at the first join; rejects with UsherError (`why`) if given up */
   connect() {
     const lack = missing(this.#options, true);
@@ -100,15 +100,15 @@ export class UsherClient extends EventTarget {
     return running.promise;
   }
 
-  /** Closes the socket for good. */
+  /** Closes the socket permanently. */
   close() { this.#on({ type: 'close' }); }
 
-  /** Sends an event and asks for no reply.
+  /** Sends an event without a reply.
    *  @param {string} event  @param {any} [data]  @throws {UsherError} not_joined, too_big, busy */
   send(event, data) {
     const connection = this.#joinedOne();
     if (!ROOM_EVENTS.has(event)) return connection.send(event, data);
-    this.request(event, data).catch(() => {}); // the reply tells which rooms one is in
+    this.request(event, data).catch(() => {}); // the reply has the current rooms
   }
 
   /** Sends an event and waits for its reply.
@@ -125,7 +125,7 @@ export class UsherClient extends EventTarget {
     }
   }
 
-  /** Goes in or out of rooms.  @param {Connection} connection  @param {string} event
+  /** Joins or leaves rooms.  @param {Connection} connection  @param {string} event
    *  @param {any} data  @param {number} timeoutMs */
   async #move(connection, event, data, timeoutMs) {
     const reply = connection.request(event, data, timeoutMs, true);
@@ -140,8 +140,8 @@ export class UsherClient extends EventTarget {
     return this.#connection;
   }
 
-  /** Renews the login cookies, one flight at a time across all tabs; with `getToken`, asks it for
-   *  a newer token.
+  /** Refreshes the login cookies, once at a time over all tabs; with `getToken`, requests a newer
+   *  token.
    *  @returns {Promise<void>} rejects with UsherError; status 401: sign in again */
   async refresh() {
     const lack = missing(this.#options, false);
@@ -149,13 +149,13 @@ export class UsherClient extends EventTarget {
     return this.#login.refresh();
   }
 
-  /** Has a socket that has joined go on with the credential that is there now, as after a step-up:
-   *  it enters the rooms that need one.  @returns {Promise<void>} */
+  /** Refreshes a joined socket with the current credential, as after a step-up: the socket joins
+   *  the rooms that require one.  @returns {Promise<void>} */
   async raise() { if (this.#session && this.#connection) await this.#renew(false); }
 
-  // ---- one event after the other -------------------------------------------------------------
+  // ---- the state machine ---------------------------------------------------------------------
 
-  /** The one place where it is decided what follows.
+  /** Applies an event to the state machine, and executes the action.
    *  @param {import('./usher-life.js').LifeEvent} event */
   #on(event) {
     const { life, act } = step(this.#life, event);
@@ -171,7 +171,7 @@ export class UsherClient extends EventTarget {
     finish: () => this.#finish(),
     renew: () => { this.#renew(); },
     'renew-later': ({ end }) => {
-      // Not the timer of the renewal ahead of time: a late first heartbeat plans that one anew.
+      // A separate timer: a late first heartbeat reschedules the other one.
       this.#later('renew-again', (end.after ?? RENEW_AGAIN_SECONDS) * 1000, 'expiring');
       this.#showJoined();
     },
@@ -189,7 +189,7 @@ export class UsherClient extends EventTarget {
     this.#timers.cancel('due');
     const { attempt, renew } = this.#life;
     this.#setState(renew ? { name: 'refreshing', live: false } : { name: 'connecting', attempt });
-    if (flight !== this.#flight) return; // the page closed when it heard that
+    if (flight !== this.#flight) return; // the page closed in its listener
     try {
       const credential = await this.#login.credential(renew);
       if (flight !== this.#flight) return;
@@ -217,13 +217,13 @@ export class UsherClient extends EventTarget {
     });
   }
 
-  /** The connection, or the attempt at one, is over. @param {import('./usher-wire.js').End} end */
+  /** The connection or the attempt has ended. @param {import('./usher-wire.js').End} end */
   #lost(end) {
     this.#detach(new UsherError('closed', 'The connection closed.'));
     this.#on({ type: 'lost', end });
   }
 
-  /** Exponential back-off with full jitter, so that a restart is not followed by a stampede. */
+  /** Exponential back-off with full jitter, so that clients do not all reconnect at once. */
   #wait() {
     const { backoffMs, maxBackoffMs } = this.#options;
     const { attempt, end } = this.#life;
@@ -246,13 +246,13 @@ export class UsherClient extends EventTarget {
     globalThis.removeEventListener?.('offline', this.#onNetwork);
     const running = this.#running;
     this.#running = null;
-    // Who listens to 'state' need not handle the promise as well, but a mistake has to be seen.
+    // A page that listens to 'state' need not handle the promise, but a mistake must be reported.
     if (reason !== 'misuse') running?.promise.catch(() => {});
     running?.reject(error);
     this.#setState({ name: 'closed', ...why, ...(cause && { error: cause }) });
   }
 
-  /** Lets go of the connection. @param {UsherError} error for the requests that still wait */
+  /** Drops the connection. @param {UsherError} error for pending requests */
   #detach(error) {
     const connection = this.#connection;
     this.#connection = this.#session = null;
@@ -261,12 +261,12 @@ export class UsherClient extends EventTarget {
     connection?.leave(error);
   }
 
-  // ---- what comes in -------------------------------------------------------------------------
+  // ---- received frames -----------------------------------------------------------------------
 
   /** @param {any} frame */
   #receive(frame) {
     const { event, data } = frame;
-    if (frame.room === undefined) { // else a backend published it
+    if (frame.room === undefined) { // otherwise a backend published it
       if (event === 'joined') this.#joined(data);
       if (event === 'token-expiring') this.#on({ type: 'expiring' });
       if (event === 'access-changed' && Array.isArray(data?.rooms)) this.#changed(data.rooms);
@@ -284,7 +284,7 @@ export class UsherClient extends EventTarget {
   /** @param {Session} session */
   #joined(session) {
     const connection = /** @type {Connection} */ (this.#connection);
-    const again = this.#session !== null; // a user-join of the page's own
+    const again = this.#session !== null; // a user-join sent by the page
     if (session.user.id !== this.#userId) this.#rooms.forget();
     this.#userId = session.user.id;
     const rooms = again ? this.#rooms.changed(session.rooms) : this.#rooms.joined(session.rooms);
@@ -299,19 +299,19 @@ export class UsherClient extends EventTarget {
    *  @param {Connection} connection  @param {string[]} rooms that the socket is in */
   #begin(connection, rooms) {
     this.#leaveAgain(rooms);
-    this.#beat(true); // answered before `history`: it tells the server's clock
+    this.#beat(true); // answered before `history`: the reply has the server's clock
     const timeoutMs = HISTORY_TIMEOUTS * this.#options.timeoutMs;
     this.#rooms.catchUp((data) => connection.request('history', data, timeoutMs, true),
       () => connection === this.#connection);
   }
 
-  /** The server's word on which rooms the socket is in. @param {string[]} rooms */
+  /** The server reports the rooms of the socket. @param {string[]} rooms */
   #changed(rooms) {
     this.#leaveAgain(rooms);
     this.#setRooms(this.#rooms.changed(rooms));
   }
 
-  /** What the page left it stays out of: a new socket begins in every room that it may enter.
+  /** Leaves the rooms that the page has left, because a new socket is in every permitted room.
    *  @param {string[]} rooms that the socket is in */
   #leaveAgain(rooms) {
     for (const room of this.#rooms.unwanted(rooms)) {
@@ -319,7 +319,7 @@ export class UsherClient extends EventTarget {
     }
   }
 
-  /** The page went in or out by itself. @param {string} event  @param {any} answer */
+  /** The page joined or left rooms. @param {string} event  @param {any} answer */
   #moved(event, answer) {
     const { rooms = [] } = this.#session ?? {};
     if (event === 'join-channels') return this.#setRooms(this.#rooms.changed(answer.rooms));
@@ -336,27 +336,27 @@ export class UsherClient extends EventTarget {
     this.#showJoined();
   }
 
-  /** Tells the page, unless a newer token is on its way: then it is told when that is there. */
+  /** Notifies the page, unless a newer token is being fetched: then it is notified after that. */
   #showJoined() {
     if (this.#life.name === 'joined' && this.#session) {
       this.#setState({ name: 'joined', session: this.#session });
     }
   }
 
-  // ---- staying in ----------------------------------------------------------------------------
+  // ---- heartbeats and refresh ----------------------------------------------------------------
 
-  /** Keeps the lease, finds a dead connection, learns the server's clock. */
+  /** Renews the lease, detects a dead connection, and reads the server's clock. */
   async #beat(first = false) {
     const connection = /** @type {Connection} */ (this.#connection);
     try {
       const { serverMs, sentAt, heardAt } = await connection.beat();
       if (connection !== this.#connection) return;
       this.#offsetMs = serverMs - (sentAt + heardAt) / 2;
-      // Rather too early, by all that may have passed on the way: what is shown twice is less
-      // than what is never shown.
+      // Too early by up to the time of the transfer: a message shown twice is better than one that
+      // is never shown.
       this.#rooms.clock(serverMs - heardAt - (heardAt - sentAt));
-      if (!first) this.#on({ type: 'lasted' }); // the next back-off starts afresh
-    } catch {} // refused for now; or the connection is over, and says so itself
+      if (!first) this.#on({ type: 'lasted' }); // the next back-off starts at its first pause
+    } catch {} // refused, or the connection has ended, which is reported separately
     if (connection !== this.#connection) return;
     if (first) this.#planRenewal();
     const pause = this.#options.heartbeatMs * (0.8 + 0.4 * Math.random());
@@ -368,7 +368,7 @@ export class UsherClient extends EventTarget {
     this.#later('renew', Math.max(1000, left - Math.min(RENEW_AHEAD_MS, left / 3)), 'expiring');
   }
 
-  /** Puts another token on the live socket.  @param {boolean} newer than the one that is there */
+  /** Refreshes the live socket.  @param {boolean} newer whether a newer token is needed */
   async #renew(newer = true) {
     const connection = this.#connection;
     for (const name of ['renew', 'renew-again']) this.#timers.cancel(name);

@@ -1,4 +1,4 @@
-"""How the code is built, held by reading the source: layers, imports, module-level state.
+"""The structure of the code, checked in the source: layers, imports, module-level state.
 
 Each check is a plain function from source to findings, so that the second half of this file
 can show it a bad sample and see it fail.

@@ -1,4 +1,4 @@
-"""What a failed test leaves open holds up no other."""
+"""Resources left open by a failed test block no other test."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ close_loop(IOLoop(asyncio_loop=loop, make_current=False))
 """
 
 
-def test_a_transport_that_was_left_open_is_told_when_its_loop_is_closed() -> None:
+def test_an_open_transport_is_reported_when_its_loop_is_closed() -> None:
     pytest.importorskip("uvloop")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", LEAVES_A_TRANSPORT_OPEN],

@@ -15,7 +15,7 @@ def tokens(*secrets: Secret, purpose: str = "refresh") -> KeyedTokens:
     return KeyedTokens(Keyring(secrets, purpose), "usher_rt")
 
 
-def test_a_token_is_known_again_with_whom_it_was_made_for() -> None:
+def test_a_token_is_recognised_with_the_user_it_was_issued_for() -> None:
     mine = tokens(NEW, OLD)
     token = mine.make("ada").reveal()
     assert token.startswith("usher_rt.")
@@ -23,7 +23,7 @@ def test_a_token_is_known_again_with_whom_it_was_made_for() -> None:
     assert len({mine.make("ada").reveal() for _ in range(100)}) == 100
 
 
-def test_after_a_rotation_older_tokens_are_known_until_their_secret_goes() -> None:
+def test_after_a_rotation_older_tokens_verify_until_their_secret_is_removed() -> None:
     token = tokens(OLD).make("ada").reveal()
     assert tokens(NEW, OLD).read(token) is not None
     assert tokens(NEW).read(token) is None
@@ -46,7 +46,7 @@ def test_junk_is_none_of_ours(junk: str) -> None:
     assert tokens(NEW).read(junk) is None
 
 
-def test_a_checksum_is_good_for_one_purpose_only() -> None:
+def test_a_checksum_is_valid_for_one_purpose_only() -> None:
     assert tokens(NEW).read(tokens(NEW, purpose="other").make("ada").reveal()) is None
     signed = Checksums(Keyring([NEW], "one")).sign("text")
     assert Checksums(Keyring([OLD, NEW], "one")).verify("text", signed)

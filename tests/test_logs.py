@@ -1,4 +1,4 @@
-"""services/logs.py: nothing secret, one line for what repeats, as text or as JSON."""
+"""services/logs.py: no secrets, one line for repeated ones, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_what_tornado_quotes_is_left_out() -> None:
     assert second.endswith("Malformed HTTP message from ::1: Invalid query")
 
 
-def test_nobody_makes_lines_of_their_own() -> None:
+def test_no_input_creates_log_lines() -> None:
     log = Log()
     log.logger.info("user agent %s", "x\r\n2026 CRITICAL forged\x1b[2J\u2028y")
     (line,) = log.lines()
@@ -165,7 +165,7 @@ def test_what_was_counted_is_said_although_nothing_else_happens() -> None:
     log.logger.error("x")
     log.logger.error("x")
     log.clock.now += 11
-    asyncio.run(log.handler.tell())
+    asyncio.run(log.handler.report_repeated())
     assert log.messages() == ["x", "x (and 1 more like it in 11 s)"]
 
 
@@ -200,7 +200,7 @@ class Stuck(io.StringIO):
         return super().write(text)
 
 
-def test_a_log_that_nobody_reads_stops_nobody_and_is_bounded() -> None:
+def test_a_log_that_is_not_read_blocks_no_caller_and_is_bounded() -> None:
     stream = Stuck()
     writer = Writer(stream)
     for number in range(MAX_WAITING + 500):
@@ -210,11 +210,11 @@ def test_a_log_that_nobody_reads_stops_nobody_and_is_bounded() -> None:
     lines = stream.getvalue().splitlines()
     assert lines[0] == "0"
     assert len(lines) <= MAX_WAITING + 3
-    (told,) = [line for line in lines if "could not be written" in line]
-    assert int(told.split()[1]) >= 498
+    (reported,) = [line for line in lines if "could not be written" in line]
+    assert int(reported.split()[1]) >= 498
 
 
-def test_a_stream_that_is_gone_is_no_error() -> None:
+def test_a_closed_stream_is_not_an_error() -> None:
     stream = io.StringIO()
     writer = Writer(stream)
     stream.close()

@@ -1,4 +1,4 @@
-"""The counters: a registry of their own, a form that Prometheus reads, nothing private in it."""
+"""The metrics: a separate registry, the Prometheus format, no private data."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_sockets_and_their_ends_are_counted(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_nothing_that_tells_a_user_is_exposed(database_url: str) -> None:
+async def test_no_metric_identifies_a_user(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in(await parts.user("Ada Lovelace"))
         peer = await open_socket(parts, login, bearer=True)

@@ -15,7 +15,7 @@ from services.secret import Secret
 HIDDEN = "correct horse battery staple"
 
 
-def test_every_way_of_printing_shows_the_mask() -> None:
+def test_every_kind_of_printing_shows_the_mask() -> None:
     secret = Secret(HIDDEN)
     record = logging.LogRecord("usher", logging.INFO, "", 0, "%s %r", (secret, secret), None)
     shown = [

@@ -89,13 +89,13 @@ def redis_of(server: Usher) -> int:
 
 
 @on_both
-def test_the_start_screen_is_calm_and_tells_where_everything_is(database_kind: str) -> None:
+def test_the_start_screen_shows_where_everything_is(database_kind: str) -> None:
     with usher(database_kind) as server:
         screen = [line.strip() for line in server.output if line.startswith("  ")]
         assert screen[0].startswith("Usher ")
         assert screen[0].endswith(" is ready")
-        told = dict(line.split(None, 1) for line in screen[1:-1])
-        assert told == {
+        reported = dict(line.split(None, 1) for line in screen[1:-1])
+        assert reported == {
             "Open": f"http://localhost:{server.port}",
             "Socket": f"ws://localhost:{server.port}/ws",
             "Listens": f"http://127.0.0.1:{server.port}",
@@ -122,7 +122,7 @@ def test_both_names_of_this_machine_are_its_own(database_kind: str) -> None:
         assert foreign.status == 403
 
 
-def test_behind_a_public_url_the_screen_tells_where_the_node_listens(database_kind: str) -> None:
+def test_with_a_public_url_the_screen_shows_where_the_node_listens(database_kind: str) -> None:
     with usher(database_kind, PUBLIC_URL="https://usher.example") as server:
         screen = [line.split(None, 1) for line in server.output if line.startswith("  ")]
         assert ["Open", "https://usher.example\n"] in screen
@@ -132,6 +132,7 @@ def test_behind_a_public_url_the_screen_tells_where_the_node_listens(database_ki
 HOSTS = ["127.0.0.1", "127.0.0.2", "localhost", "::1", "0.0.0.0", "::"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", HOSTS)
 def test_what_is_announced_is_where_it_listens(host: str) -> None:
     settings = {"OAUTH_GITHUB_CLIENT_ID": "x", "OAUTH_GITHUB_CLIENT_SECRET": "y"}
@@ -165,6 +166,7 @@ def test_what_lies_in_the_data_folder_is_for_this_user_only(database_kind: str) 
             assert stat.S_IMODE((server.data_dir / name).stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 def test_keys_are_made_once(database_kind: str) -> None:
     with usher(database_kind) as server:
         keys = [(server.data_dir / f"{name}.key") for name in ("jwt_secrets", "encryption_keys")]
@@ -196,7 +198,7 @@ BAD_SETTINGS = {
 
 
 @pytest.mark.parametrize("name", first_of(BAD_SETTINGS, 4))
-def test_a_bad_setting_is_one_line_on_stderr_and_status_2(folder: Path, name: str) -> None:
+def test_an_invalid_setting_is_one_line_on_stderr_and_status_2(folder: Path, name: str) -> None:
     ended = start(folder, **{name: BAD_SETTINGS[name]})
     assert ended.returncode == 2
     assert ended.stdout == ""
@@ -236,7 +238,7 @@ def test_a_setting_that_turns_out_to_be_unusable_is_one_line_too(
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_an_option_that_nobody_knows_in_the_url_of_a_database_is_one_line_and_status_2(
+def test_an_unknown_option_in_a_database_url_is_one_line_and_status_2(
     folder: Path, kind: str
 ) -> None:
     with ExitStack() as stack:
@@ -312,7 +314,7 @@ def test_help_names_every_setting_and_starts_nothing(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_version_is_told(folder: Path) -> None:
+def test_the_version_is_printed(folder: Path) -> None:
     ended = start(folder, "--version")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("usher ")
@@ -343,11 +345,11 @@ async def test_a_stop_sends_sockets_away_with_1012_and_leaves_nothing_running(
         client, pid = sign_up(server), redis_of(server)
         async with (
             connect(server, subprotocols=bearer(client.token)) as joined,
-            connect(server) as stranger,
+            connect(server) as unauthenticated,
         ):
             await event(joined, "joined")
             server.process.send_signal(how)
-            for socket_ in (joined, stranger):
+            for socket_ in (joined, unauthenticated):
                 frame = await receive(socket_)
                 assert frame["event"] == "closing"
                 after = frame["data"].pop("after")
@@ -391,7 +393,8 @@ def test_a_stop_answers_the_requests_in_progress(database_kind: str) -> None:
         # Once it is answered nothing is waited for.
 
 
-def test_a_stop_does_not_wait_for_ever_for_who_says_nothing(database_kind: str) -> None:
+@pytest.mark.slow
+def test_a_stop_does_not_wait_for_silent_connections(database_kind: str) -> None:
     with usher(database_kind, DRAIN_SECONDS=0.5) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as slow:
             slow.sendall(b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
@@ -400,6 +403,7 @@ def test_a_stop_does_not_wait_for_ever_for_who_says_nothing(database_kind: str) 
         assert "1 requests could not be answered in time" in server.log
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_a_stop_spreads_the_closing_of_sockets(database_kind: str) -> None:
     with usher(database_kind, DRAIN_SECONDS=2) as server:
@@ -425,6 +429,7 @@ async def test_a_stop_spreads_the_closing_of_sockets(database_kind: str) -> None
         assert server.end() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_a_hangup_stops_nothing(database_kind: str) -> None:
     with usher(database_kind) as server:
@@ -444,6 +449,7 @@ def open_files(server: Usher) -> int:
     return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [LARGE + 1000, 20 * LARGE])
 @pytest.mark.parametrize("path", ["/healthz", "/ws"])
 def test_headers_that_are_too_large_get_431(server: Usher, size: int, path: str) -> None:
@@ -490,6 +496,7 @@ def test_a_stop_ends_idle_connections_and_every_child(database_kind: str) -> Non
         assert [pid for pid in started if alive(pid)] == []
 
 
+@pytest.mark.slow
 @on_both
 @pytest.mark.gen_test
 async def test_a_restart_remembers_accounts_sessions_and_revocations(database_kind: str) -> None:
@@ -620,7 +627,7 @@ def test_what_unauthenticated_clients_put_where_it_does_not_belong_reaches_no_lo
 
 
 async def whole_flow(server: Usher) -> tuple[list[str], list[str]]:
-    """Use everything once, well and badly. Gives what was secret in it, and the addresses."""
+    """Use everything once, well and badly. Returns what was secret in it, and the addresses."""
     emails = [address(), address()]
     new = "nine slow barges 41"
     wrong = "a wrong guess of mine 5"

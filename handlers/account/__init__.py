@@ -1,6 +1,6 @@
-"""What users do with their own account, beside signing in and out.
+"""Calls of users about their own account, except signing in and out.
 
-Begin with `step_up.py`: acts that matter ask for a fresh proof of who the user is.
+Begin with `step_up.py`: sensitive calls require a recent authentication.
 
 May import: http.
 """

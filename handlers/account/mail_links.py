@@ -1,5 +1,4 @@
-"""What works by links in mails: forgotten passwords, and addresses that are confirmed, changed and
-brought back."""
+"""Calls with links in mails: forgotten passwords, and confirmed, changed and restored addresses."""
 
 from __future__ import annotations
 
@@ -43,16 +42,16 @@ class Confirmation(Link):
 
 
 class HandedOver(msgspec.Struct, frozen=True):
-    """The account was opened by somebody who never proved the address, and is the caller's now.
-    `set_password_url`: where they set a password."""
+    """The account was created by somebody who did not confirm the address, and now belongs to the
+    caller. `set_password_url`: where the caller sets a password."""
 
     set_password_url: str
 
 
 class ForgotHandler(ApiHandler):
     @operation(
-        "Ask for a mail with a link that sets a new password. The answer and its time are the same "
-        "for every address.",
+        "Request a mail with a link that sets a new password. The response and its time are the "
+        "same for every address.",
         access="anyone",
         body=Address,
         status=204,
@@ -65,8 +64,8 @@ class ForgotHandler(ApiHandler):
 
 class EmailHandler(ApiHandler):
     @operation(
-        "Ask for another e-mail address: a mail with a link goes to it, and a notice to the one so "
-        "far. The answer does not tell whether another account has it.",
+        "Request a change of e-mail address: the new one gets a mail with a link, the current one "
+        "a notice. The response does not reveal whether another account has it.",
         body=Address,
         status=204,
         errors=(EmailDomainRefused, RateLimited),
@@ -80,9 +79,9 @@ class EmailHandler(ApiHandler):
 
 class EmailConfirmHandler(ApiHandler):
     @operation(
-        "Confirm an e-mail address by the link in a mail. Whoever is not signed in to the account "
-        "gives its password; a new account of which they know none becomes theirs, and the answer "
-        "says where they set one.",
+        "Confirm an e-mail address with the link in a mail. A caller who is not signed in to the "
+        "account sends its password. Without one, an unconfirmed account is handed over to the "
+        "caller, and the response has the URL where they set a password.",
         access="anyone",
         body=Confirmation,
         status=204,
@@ -108,7 +107,7 @@ class EmailConfirmHandler(ApiHandler):
 
 class EmailVerifyHandler(ApiHandler):
     @operation(
-        "Ask for the mail that confirms an e-mail address again. The answer and its time are the "
+        "Request the mail that confirms an e-mail address again. The response and its time are the "
         "same for every address.",
         access="anyone",
         body=MyAddress,
@@ -126,9 +125,9 @@ class EmailVerifyHandler(ApiHandler):
 
 class EmailUndoHandler(ApiHandler):
     @operation(
-        "Give an account its former e-mail address back, by the link in the notice of the change. "
-        "Its password and every other way in are void, its login sessions end, and a mail with a "
-        "link to set a new password goes to the address.",
+        "Restore the former e-mail address of an account, with the link in the notice of the "
+        "change. Its password and all other credentials are removed, its login sessions end, and "
+        "a mail with a link that sets a new password is sent to the address.",
         access="anyone",
         body=Link,
         status=204,

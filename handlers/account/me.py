@@ -1,4 +1,4 @@
-"""The caller's own account: profile, name, export, and leaving."""
+"""The caller's own account: profile, name, export, and deletion."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ChangeMe(msgspec.Struct):
 
 
 class Exported(msgspec.Struct, frozen=True):
-    """Everything that is kept about the user, without secrets; see docs/accounts.md."""
+    """What is stored about the user, without secrets; see docs/accounts.md."""
 
     exported_at: float
     account: dict[str, Any]
@@ -38,7 +38,7 @@ class MeHandler(ApiHandler):
         return await self.services.accounts.profile(self.identity.user_id)
 
     @operation(
-        "Change the own display name. Open sockets and presence have it at once.",
+        "Change your display name. Open sockets and presence have it at once.",
         body=ChangeMe,
         answer=Profile,
     )
@@ -49,8 +49,8 @@ class MeHandler(ApiHandler):
         return profile
 
     @operation(
-        "Delete the own account: its login sessions, sockets, memberships and linked accounts. "
-        "Tokens are given back to their providers. What it said in rooms stays, without its name.",
+        "Delete your account: its login sessions, sockets, memberships and linked accounts. "
+        "Tokens are revoked at their providers. Messages stay in rooms, without your name.",
         status=204,
         errors=(LastAdmin,),
         audit="account.deleted",
@@ -63,8 +63,8 @@ class MeHandler(ApiHandler):
 
 class ExportHandler(ApiHandler):
     @operation(
-        "The own data as JSON, to keep. It is sent a part at a time: only an answer that ends with "
-        "its closing brace is whole.",
+        "Your data as JSON, to keep. It is sent in parts: only a response that ends with the "
+        "closing brace is complete.",
         answer=Exported,
         errors=(RateLimited,),
         audit="account.exported",
@@ -73,7 +73,8 @@ class ExportHandler(ApiHandler):
         user_id, limits = self.identity.user_id, self.services.limits
         (await limits.take((limits.of.exports, user_id))).require()
         parts = self.services.export.parts(user_id)
-        first = await parts.__anext__()  # the account may be gone: refused before anything is sent
+        # The account may be deleted: then this is refused before anything is sent.
+        first = await parts.__anext__()
         self.set_header("Content-Type", "application/json")
         self.set_header("Content-Disposition", 'attachment; filename="account.json"')
         self.write(first)

@@ -1,4 +1,4 @@
-"""Passkeys: those of the signed-in user, and signing in with one."""
+"""Passkeys: managing those of the signed-in user, and signing in with one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class WebAuthnOptions(msgspec.Struct, frozen=True):
 
 
 class NewPasskey(msgspec.Struct):
-    """`credential`: what `navigator.credentials.create()` gave, as its `toJSON()` has it."""
+    """`credential`: the result of `navigator.credentials.create()`, by its `toJSON()`."""
 
     credential: dict[str, Any]
     name: str = ""
@@ -48,7 +48,7 @@ class RenamePasskey(msgspec.Struct):
 
 
 class PasskeyLogIn(msgspec.Struct):
-    """`credential`: what `navigator.credentials.get()` gave, as its `toJSON()` has it."""
+    """`credential`: the result of `navigator.credentials.get()`, by its `toJSON()`."""
 
     credential: dict[str, Any]
     client: Client = "browser"
@@ -60,7 +60,7 @@ class PasskeysHandler(ApiHandler):
         return PasskeyList(await self.services.passkeys.of(self.identity.user_id))
 
     @operation(
-        "Store a passkey that was made with options of this login session.",
+        "Store a passkey that was created with options of this login session.",
         body=NewPasskey,
         step_up=True,
         status=201,
@@ -77,7 +77,8 @@ class PasskeysHandler(ApiHandler):
 
 class PasskeyOptionsHandler(ApiHandler):
     @operation(
-        "Options for a new passkey, which signs in without a name. They are good for five minutes.",
+        "Options for a new passkey, which signs in without a name. They are valid for five "
+        "minutes.",
         step_up=True,
         answer=WebAuthnOptions,
         errors=(NotFound, TooManyPasskeys, NoRelyingParty),
@@ -109,8 +110,8 @@ class PasskeyHandler(ApiHandler):
 
 class PasskeyRequestHandler(ApiHandler):
     @operation(
-        "Options for signing in with a passkey, for giving one as second factor, and for step-up. "
-        "They are good for five minutes, and once.",
+        "Options for signing in with a passkey, for using one as second factor, and for step-up. "
+        "They are valid for five minutes, and once.",
         access="anyone",
         answer=WebAuthnOptions,
         errors=(NoRelyingParty,),
@@ -123,8 +124,8 @@ class PasskeyLogInHandler(SignInHandler):
     signs_in = True
 
     @operation(
-        "Sign in with a passkey alone. One that did not verify its user is a single factor: with "
-        "an authenticator app the answer is 401 `second_factor_needed`, as for a password.",
+        "Sign in with a passkey alone. Without user verification it is a single factor: with "
+        "an authenticator app, the response is 401 `second_factor_needed`, as for a password.",
         access="anyone",
         body=PasskeyLogIn,
         answer=BrowserSignIn | NativeSignIn,

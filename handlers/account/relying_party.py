@@ -1,4 +1,4 @@
-"""Who asks for passkeys: the domain of PUBLIC_URL, and the pages that may ask."""
+"""The relying party of passkeys: the domain of PUBLIC_URL, and the pages that may use it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def relying_party(handler: BaseHandler) -> RelyingParty:
     """The relying party (WebAuthn) of an installation, for a request of one of its pages.
 
     Raises:
-        NoRelyingParty: PUBLIC_URL is an address made of numbers, or the page is at one.
+        NoRelyingParty: the host of PUBLIC_URL or of the page is an IP address.
     """
     origins = handler.site.origins
     found = origins.relying_party()
@@ -20,14 +20,14 @@ def relying_party(handler: BaseHandler) -> RelyingParty:
     if found is None or (origin is not None and origin not in found[1]):
         works = found[1][0] if found is not None else _with_a_name(origins.public_url)
         raise NoRelyingParty(
-            "passkeys: asked for at an address without a domain",
+            "passkeys: requested at an IP address",
             detail=f"an address of numbers cannot have passkeys; {works} works",
         )
     return RelyingParty(found[0], handler.site.branding.name, found[1])
 
 
 def _with_a_name(public_url: str) -> str:
-    """Where passkeys would work instead: at localhost, with the same port."""
+    """The URL where passkeys would work: localhost with the same port."""
     scheme, _, rest = public_url.partition("://")
     port = rest.rpartition(":")[2]
     default = 443 if scheme == "https" else 80

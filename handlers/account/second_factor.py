@@ -30,9 +30,9 @@ from services.factors.factors import MAX_CODE_LENGTH
 
 
 class SecondFactor(msgspec.Struct):
-    """`challenge`: of the sign-in that asked for it. `code`: of the authenticator app, or a
-    recovery code; or `credential`: of a passkey. `client`: as that sign-in had it; may be
-    left out. `device`: as at sign-in."""
+    """`challenge`: from the response of the sign-in. `code`: of the authenticator app, or a
+    recovery code; or `credential`: of a passkey. `client`: that of the sign-in; may be omitted.
+    `device`: as at sign-in."""
 
     challenge: Annotated[str, msgspec.Meta(max_length=MAX_CHALLENGE_LENGTH)]
     code: Annotated[str, msgspec.Meta(max_length=MAX_CODE_LENGTH)] | None = None
@@ -45,8 +45,8 @@ class SecondFactorHandler(SignInHandler):
     signs_in = True
 
     @operation(
-        "Complete a sign-in that asked for a second factor. A challenge lives for five minutes "
-        "and five wrong answers: after `wrong_code` it lives on, after `unauthenticated` no more.",
+        "Complete a sign-in that needs a second factor. A challenge is valid for five minutes and "
+        "five wrong answers: after `wrong_code` it stays valid, after `unauthenticated` it is not.",
         access="anyone",
         body=SecondFactor,
         answer=BrowserSignIn | NativeSignIn,
@@ -62,7 +62,7 @@ class SecondFactorHandler(SignInHandler):
         return self.signed_in(result, client)
 
     async def _answer(self, body: SecondFactor) -> Answer:
-        """The second factor that was given. A passkey that is wrong is an answer, and counts."""
+        """The second factor in the request. A wrong passkey counts as a wrong answer."""
         if (body.code is None) == (body.credential is None):
             raise BadRequest.of("code", "either it or a credential is needed")
         if body.code is not None:
@@ -77,8 +77,8 @@ class SecondFactorHandler(SignInHandler):
 
 class UserFactorsHandler(ApiHandler):
     @operation(
-        "Remove the second factors and passkeys of a user who has lost them. Their owner is told "
-        "by mail.",
+        "Remove the second factors and passkeys of a user who has lost them. Their owner gets "
+        "a mail.",
         access="admin",
         status=204,
         errors=(NotFound,),

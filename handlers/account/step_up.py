@@ -1,4 +1,4 @@
-"""Step-up: the signed-in user proves again who they are."""
+"""Step-up: the signed-in user authenticates again."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class StepUpHandler(SignInHandler):
     signs_in = True
 
     @operation(
-        "Prove again who you are (RFC 9470). The login session stays; its new tokens have a new "
-        "`auth_time` and `acr`. With a second factor a code is needed, and is enough.",
+        "Authenticate again (RFC 9470). The login session stays; its new tokens have a new "
+        "`auth_time` and `acr`. With a second factor, a code is required, and is enough.",
         body=Proofs,
         answer=BrowserSignIn | NativeSignIn,
         errors=(
@@ -57,6 +57,6 @@ class StepUpHandler(SignInHandler):
         result = await self.services.step_up.prove(
             self.identity, body.password, body.code, asserted
         )
-        # Who came with a bearer token cannot read cookies, or does not want any.
+        # A client with a bearer token cannot read cookies, or does not want any.
         is_native = "Authorization" in self.request.headers
         return self.with_tokens(result, "native" if is_native else "browser")

@@ -14,11 +14,11 @@ from services.errors import FactorInUse, NotFound, RateLimited, Unavailable, Wro
 from services.factors.factors import MAX_CODE_LENGTH, TotpState
 
 QR_SCALE = 5
-"""Units of a module."""
+"""SVG units per module, the smallest square of a QR code."""
 
 
 class NewTotp(msgspec.Struct, frozen=True):
-    """What an authenticator app needs, shown this once. `secret`: Base32. `otpauth_url`: the same
+    """What an authenticator app needs, shown only once. `secret`: Base32. `otpauth_url`: the same
     as a URL. `qr_svg`: the URL as a QR code, an SVG element without scripts or styles."""
 
     secret: str
@@ -42,7 +42,7 @@ class TotpHandler(ApiHandler):
         return await self.services.factors.totp_state(self.identity.user_id)
 
     @operation(
-        "Get a secret for an authenticator app. It is in use from its first code on, see "
+        "Get a secret for an authenticator app. Its first code activates it, see "
         "`/api/auth/totp/confirm`.",
         status=201,
         step_up=True,
@@ -56,7 +56,7 @@ class TotpHandler(ApiHandler):
         return NewTotp(made.secret.reveal(), url, await asyncio.to_thread(qr_svg, url))
 
     @operation(
-        "Remove your authenticator app and recovery codes: a password alone signs in again.",
+        "Remove your authenticator app and recovery codes: a password alone is enough again.",
         status=204,
         step_up=True,
         errors=(NotFound,),
@@ -68,7 +68,7 @@ class TotpHandler(ApiHandler):
 
 class TotpConfirmHandler(ApiHandler):
     @operation(
-        "Take the authenticator app into use by its first code, and get ten recovery codes.",
+        "Activate the authenticator app with its first code, and get ten recovery codes.",
         body=Code,
         step_up=True,
         answer=RecoveryCodes,
@@ -83,7 +83,7 @@ class TotpConfirmHandler(ApiHandler):
 
 class RecoveryCodesHandler(ApiHandler):
     @operation(
-        "Get ten new recovery codes. The earlier ones are worthless from then on.",
+        "Get ten new recovery codes. The earlier ones are invalid from then on.",
         step_up=True,
         answer=RecoveryCodes,
         errors=(NotFound,),
@@ -94,6 +94,6 @@ class RecoveryCodesHandler(ApiHandler):
 
 
 def qr_svg(text: str) -> str:
-    """A text as a QR code. Its colours are fixed, because scanners need dark on light."""
+    """Render a text as a QR code. Its colours are fixed, because scanners need dark on light."""
     code = segno.make_qr(text)
     return str(code.svg_inline(scale=QR_SCALE, border=4, dark="#000", light="#fff", omitsize=True))

@@ -271,8 +271,8 @@ class InvitationsHandler(ApiHandler):
         after = self.get_query_argument("after", "")
         if after and not re.fullmatch(PATH_SEGMENT, after):
             raise BadRequest("after", detail="after: `next` of the page before")
-        # One more than asked for tells whether this is the last page.
-        rows = await self.services.registration.invitations.living(after, limit + 1)
+        # One more than requested shows whether this is the last page.
+        rows = await self.services.registration.invitations.active(after, limit + 1)
         items = rows[:limit]
         return InvitationPage(items, items[-1].id if len(rows) > limit else None)
 

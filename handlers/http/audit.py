@@ -44,7 +44,7 @@ class AuditHandler(ApiHandler):
             if word and not _WORD.fullmatch(word):
                 raise BadRequest(name, detail=f"{name}: 1 to 100 letters, digits, or . _ - : *")
         before = int(after) if after else None
-        # One more than asked for tells whether this is the last page.
+        # One more than requested shows whether this is the last page.
         rows = await self.services.audit.page(before, limit + 1, **words)
         items = rows[:limit]
         return AuditPage(items, str(items[-1].id) if len(rows) > limit else None)

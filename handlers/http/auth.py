@@ -128,7 +128,7 @@ class SignInHandler(ApiHandler):
                 result.refresh_token.reveal(),
             )
         cookies = self.site.cookies
-        # The cookie outlives its token: only a genuine, expired one tells 4419 from 4401.
+        # The cookie outlives its token: only a genuine, expired one distinguishes 4419 from 4401.
         lasting = result.refresh_expires_at - now
         cookies.set_access(self, result.access_token.reveal(), lasting)
         cookies.set_refresh(self, result.refresh_token.reveal(), lasting)

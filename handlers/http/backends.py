@@ -93,7 +93,7 @@ class Publication(msgspec.Struct):
 class KeysHandler(ApiHandler):
     @operation("The keys that are not revoked, newest first.", access="admin", answer=KeyList)
     async def get(self) -> KeyList:
-        return KeyList(await self.services.api_keys.living())
+        return KeyList(await self.services.api_keys.active())
 
     @operation(
         "Make a key for a backend. It is shown this one time.",

@@ -17,7 +17,7 @@ from services.errors import (
 )
 from services.grants.rules import BACKEND, Right, RightName
 from services.rooms.channel_rows import ChannelDetails, ChannelItem, Membership
-from services.rooms.channels import MAX_PAGE
+from services.rooms.channels import MAX_NAME_LENGTH, MAX_PAGE
 
 
 class ChannelPage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -65,11 +65,18 @@ class ChannelsHandler(ForChannels):
         "Channels that the user may read, newest first, a page at a time.",
         access="channels",
         answer=ChannelPage,
-        query={"after": "`next` of the page before", "limit": "1 to 100, usually 50"},
+        query={
+            "after": "`next` of the page before",
+            "limit": "1 to 100, usually 50",
+            "q": "only channels with this in their name",
+        },
     )
     async def get(self) -> ChannelPage:
         limit, after = self.page_limit(50, MAX_PAGE), self.get_query_argument("after", "")
-        items, following = await self.services.channels.page(self.caller_id(), after, limit)
+        words = self.get_query_argument("q", "").strip()
+        if len(words) > MAX_NAME_LENGTH or not words.isprintable():
+            raise BadRequest("q", detail=f"q: up to {MAX_NAME_LENGTH} printable characters")
+        items, following = await self.services.channels.page(self.caller_id(), after, limit, words)
         return ChannelPage(items, following)
 
     @operation(

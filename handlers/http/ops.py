@@ -18,7 +18,7 @@ class Alive(msgspec.Struct, frozen=True):
 
 
 class HealthHandler(ApiHandler):
-    @operation("The process turns its loop.", access="anyone", answer=Alive)
+    @operation("Whether the event loop of the process is running.", access="anyone", answer=Alive)
     async def get(self) -> Alive:
         return Alive("ok")
 

@@ -47,7 +47,7 @@ class SessionsHandler(ApiHandler):
         claims = self.identity.claims
         if self.get_query_argument("ended", "") == "true":
             return PastSessionList(await self.services.login_sessions.ended(claims.sub))
-        rows = await self.services.login_sessions.living(claims.sub)
+        rows = await self.services.login_sessions.active(claims.sub)
         counts = await self._live_sockets(claims.sub)
         return SessionList(
             [

@@ -104,7 +104,7 @@ class DeliveriesHandler(ApiHandler):
         if state and state not in STATES:
             raise BadRequest("state", detail=f"state: {', '.join(STATES)}")
         before = int(after) if after else None
-        # One more than asked for tells whether this is the last page.
+        # One more than requested shows whether this is the last page.
         page = self.services.webhooks.webhooks.page
         rows = await page(webhook_id, before, limit + 1, state)
         items = rows[:limit]

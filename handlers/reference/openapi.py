@@ -164,7 +164,7 @@ def _responses(method: str, described: Operation, schemas: Schemas) -> Json:
         good = {"description": "The answer.", "content": content}
     if 300 <= described.status < 400:
         good = {
-            "description": "The browser goes on.",
+            "description": "A redirect of the browser.",
             "headers": {"Location": {"required": True, "schema": {"type": "string"}}},
         }
     refused = _refused(_refusals(method, described))

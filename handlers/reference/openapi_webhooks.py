@@ -9,7 +9,7 @@ from services.outbox import EVENT_DATA, EventType
 def webhook(type_: EventType, schemas: Schemas) -> Json:
     """What a receiver is sent: OpenAPI 3.1 section 4.8.1.1."""
     headers = {
-        "webhook-id": "the same at every attempt and in every replay",
+        "webhook-id": "the same for every attempt and replay",
         "webhook-timestamp": "of the attempt, in epoch seconds",
         "webhook-signature": "`v1,` and HMAC-SHA-256 of `id.timestamp.body` in Base64",
     }
@@ -25,7 +25,7 @@ def webhook(type_: EventType, schemas: Schemas) -> Json:
     return {
         "operationId": f"webhook_{type_.replace('.', '_')}",
         "tags": ["Webhooks"],
-        "summary": f"Told to the webhooks that want `{type_}`.",
+        "summary": f"Sent to webhooks that subscribe to `{type_}`.",
         "parameters": [
             {
                 "name": name,

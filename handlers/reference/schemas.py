@@ -29,7 +29,7 @@ class About(msgspec.Struct, frozen=True):
 
 
 class Schemas:
-    """Gives references to schemas (JSON Schema 2020-12) and collects what they refer to."""
+    """Returns references to schemas (JSON Schema 2020-12) and collects what they refer to."""
 
     def __init__(self) -> None:
         self.components: dict[str, Json] = {}

@@ -14,6 +14,7 @@ from handlers.websocket.deflate import Compression
 from handlers.websocket.unjoined import UnjoinedConnections
 from services.composition.container import Services
 from services.errors import Unauthenticated, UsherError
+from services.event_loop.deadlines import Deadlines
 from services.event_loop.readers import readers_of
 from services.limits.networks import network_of
 from services.rooms.joins import Credential
@@ -104,6 +105,7 @@ class SocketContext:
         worker = services.infrastructure.worker
         self.compression = Compression(compressed if worker is None else worker.part(compressed))
         self.first_frames = FirstFrames(self.loop)
+        self.deadlines: Deadlines[Any] = Deadlines(self.loop)
         self.unauthenticated: set[UnauthenticatedConnection] = set()
         most = services.infrastructure.settings.max_unjoined_per_address
         elsewhere = services.unjoined_counts.elsewhere
@@ -116,7 +118,11 @@ class SocketContext:
         return self.draining or len(self.unauthenticated) >= MAX_UNAUTHENTICATED
 
     async def admit(
-        self, credential: Credential, address: str, beside: Credential | None = None
+        self,
+        credential: Credential,
+        address: str,
+        beside: Credential | None = None,
+        session_id: str = "",
     ) -> Identity:
         """Identify a credential with `Joins.admit`. An invalid ticket is counted for the client's
         address; a valid one never is.
@@ -125,7 +131,7 @@ class SocketContext:
             RateLimited: too many invalid tickets. Also everything that `Joins.admit` raises.
         """
         try:
-            return await self.joins.admit(credential, beside)
+            return await self.joins.admit(credential, beside, session_id)
         except Unauthenticated:
             if looks_like_ticket(credential.text):
                 limits = self.services.limits

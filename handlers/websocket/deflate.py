@@ -12,7 +12,7 @@ from typing import Any
 
 EXTENSION = "permessage-deflate"
 HINTS = frozenset(("client_no_context_takeover", "client_max_window_bits"))
-"""Parameters that tell what the client could do. A server may leave them unanswered (7.1)."""
+"""Parameters that announce what the client supports. A server need not answer them (7.1)."""
 WINDOWS = frozenset(str(bits) for bits in range(9, 16))
 """`server_max_window_bits` that zlib has. It takes 8 for 9, which would break the promise."""
 

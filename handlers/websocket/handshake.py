@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
+import re
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
 from tornado.httputil import RequestStartLine, parse_cookie
 
-from handlers.websocket.plain_head import Headers
+from handlers.websocket.plain_head import Headers, PlainFields
 from services.errors import BadRequest, RateLimited, UsherError
 from services.rooms.joins import Credential
 from services.websocket.protocol import SUBPROTOCOL
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
+"""16 bytes in base64."""
+_ANSWER = b"""\
+HTTP/1.1 101 Switching Protocols\r
+Upgrade: websocket\r
+Connection: Upgrade\r
+Sec-WebSocket-Accept: %b\r
+%b\r
+"""
+_ANSWERED_SUBPROTOCOL = f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n".encode()
 BEARER_PREFIX = "usher.bearer."
 MAX_TARGET_LENGTH = 4096
 
@@ -34,38 +44,39 @@ def check_handshake(start: RequestStartLine, headers: Headers) -> str:
         UpgradeRequired: the request is not a WebSocket handshake of version 13.
         BadRequest: the handshake is malformed.
     """
+    if not isinstance(headers, PlainFields):  # of those, plain_head.py knows the form
+        _check_form(start, headers)
+    if len(start.path) > MAX_TARGET_LENGTH:
+        raise BadRequest("handshake: length of the target")
+    key = headers.get("Sec-WebSocket-Key", "")
+    if _KEY.fullmatch(key) is None:
+        raise BadRequest("handshake: key is not 16 bytes in base64")
+    digest = hashlib.sha1(key.encode() + _GUID).digest()  # noqa: S324 - RFC 6455 section 4.2.2
+    return binascii.b2a_base64(digest, newline=False).decode("ascii")
+
+
+def _check_form(start: RequestStartLine, headers: Headers) -> None:
+    """Check the request line and the headers, except for the key. Raises as `check_handshake`."""
     upgrade = _has_token(headers.get("Upgrade", ""), "websocket")
     connection = _has_token(headers.get("Connection", ""), "upgrade")
     if start.method != "GET" or not upgrade or not connection:
         raise UpgradeRequired("no WebSocket handshake")
-    if start.version != "HTTP/1.1" or len(start.path) > MAX_TARGET_LENGTH:
-        raise BadRequest("handshake: HTTP version or length of the target")
+    if start.version != "HTTP/1.1":
+        raise BadRequest("handshake: HTTP version")
     if headers.get("Sec-WebSocket-Version") != "13":
         raise UpgradeRequired("handshake: another version")
     if len(headers.get_list("Host")) != 1:
         raise BadRequest("handshake: not one Host")  # RFC 9112 section 3.2
     if headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers:
         raise BadRequest("handshake: with a body")
-    key = headers.get("Sec-WebSocket-Key", "")
-    try:
-        if len(base64.b64decode(key, validate=True)) != 16:
-            raise BadRequest("handshake: key is not 16 bytes")
-    except (binascii.Error, ValueError) as error:
-        raise BadRequest("handshake: key is not base64") from error
-    return base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest()).decode()  # noqa: S324
 
 
 def answer(accept: str, headers: Headers) -> bytes:
     """The 101 response. Only `usher.v1` is echoed, never the subprotocol that carries a token."""
-    lines = [
-        "HTTP/1.1 101 Switching Protocols",
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        f"Sec-WebSocket-Accept: {accept}",
-    ]
-    if SUBPROTOCOL in _list(headers.get("Sec-WebSocket-Protocol", "")):
-        lines.append(f"Sec-WebSocket-Protocol: {SUBPROTOCOL}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+    offered = headers.get("Sec-WebSocket-Protocol", "")
+    # As a rule it is offered first, with the token behind it.
+    accepts = offered.startswith(f"{SUBPROTOCOL},") or SUBPROTOCOL in _list(offered)
+    return _ANSWER % (accept.encode(), _ANSWERED_SUBPROTOCOL if accepts else b"")
 
 
 def refusal(error: UsherError) -> tuple[int, str, dict[str, str]]:
@@ -85,11 +96,13 @@ def refusal(error: UsherError) -> tuple[int, str, dict[str, str]]:
 def explicit_credentials(start: RequestStartLine, headers: Headers) -> list[Credential]:
     """The credentials in header, subprotocol and query. More than one is an error."""
     found = [Credential("header", _bearer(value)) for value in headers.get_list("Authorization")]
-    found += [
-        Credential("subprotocol", name.removeprefix(BEARER_PREFIX))
-        for name in _list(headers.get("Sec-WebSocket-Protocol", ""))
-        if name.startswith(BEARER_PREFIX)
-    ]
+    offered = headers.get("Sec-WebSocket-Protocol", "")
+    if BEARER_PREFIX in offered:
+        found += [
+            Credential("subprotocol", name.removeprefix(BEARER_PREFIX))
+            for name in _list(offered)
+            if name.startswith(BEARER_PREFIX)
+        ]
     query = start.path.partition("?")[2]
     if "ticket" in query:
         try:

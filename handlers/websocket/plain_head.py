@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 from tornado.httputil import HTTPHeaders, RequestStartLine
@@ -64,6 +64,10 @@ class PlainFields(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         return self._values[name.lower()]
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of every mapping, at a third of the cost."""
+        return self._values.get(_USUAL.get(name) or name.lower(), default)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 
@@ -93,11 +97,13 @@ def plain_head(data: bytes) -> PlainHead | None:
     if not data.startswith(_BEGINNING):
         return None
     end = data.find(b"\r\n\r\n")
-    head = data[:end]
-    # Nothing but printable ASCII and whole line ends.
-    if end < 0 or head.translate(None, _PRINTABLE) != b"\r\n" * head.count(b"\r\n"):
+    if end < 0:
         return None
-    first, *lines = head.decode("ascii").split("\r\n")
+    head = data[:end]
+    first, *lines = head.decode("latin-1").split("\r\n")
+    # Nothing but printable ASCII and whole line ends.
+    if head.translate(None, _PRINTABLE) != b"\r\n" * len(lines):
+        return None
     _, target, version, *more = (*first.split(" "), "", "")
     if version != "HTTP/1.1" or more != ["", ""] or target.partition("?")[0] != SOCKET_PATH:
         return None
@@ -109,7 +115,7 @@ def plain_head(data: bytes) -> PlainHead | None:
 
 def forwarded_for(data: bytes) -> str:
     """The value of `X-Forwarded-For` in a request head that need not be plain or complete; several
-    are joined by commas. It tells only whose turn it is to be read: Tornado parses the request."""
+    are joined by commas. It only decides the place in the rotation: Tornado parses the request."""
     head = _HEAD_END.split(data, 1)[0]
     return b",".join(_FORWARDED_FOR.findall(head)).decode("latin-1").strip()
 
@@ -118,13 +124,15 @@ def _values(lines: list[str]) -> dict[str, str] | None:
     values: dict[str, str] = {}
     for line in lines:
         written, colon, value = line.partition(": ")
-        name = _USUAL.get(written) or written.lower()
-        if not colon or name in values:
-            return None
-        if written not in _USUAL and not name.replace("-", "").isalnum():
+        name = _USUAL.get(written)
+        if name is None:
+            name = written.lower()
+            if name in _UNUSUAL or not name.replace("-", "").isalnum():
+                return None
+        if not colon:
             return None
         values[name] = value.strip(" ")
-    return values
+    return values if len(values) == len(lines) else None  # else a name occurs twice
 
 
 def _is_usual(values: dict[str, str]) -> bool:
@@ -135,5 +143,4 @@ def _is_usual(values: dict[str, str]) -> bool:
         and values.get("sec-websocket-version") == "13"
         and "host" in values
         and "sec-websocket-key" in values
-        and _UNUSUAL.isdisjoint(values)
     )

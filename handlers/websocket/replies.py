@@ -40,7 +40,7 @@ class ReplyQueue:
             alone: no later frame may be handled before its reply is sent.
 
         Returns:
-            Whether reading must pause; `done` tells when it may continue.
+            Whether reading must pause; it may continue after `done`.
         """
         self._waiting.append((frame, outcome))
         self._bytes += len(frame.data)

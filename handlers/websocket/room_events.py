@@ -227,11 +227,11 @@ async def _history_of_many(socket: ClientSocket, frame: Frame, asked: list[rooms
     granted = await _granted_among(socket, [each.room for each in asked])
     answers: list[rooms.RoomHistory] = []
     left = HISTORY_BYTES - len(frame.id)
-    living: set[str] = set()
+    existing: set[str] = set()
     limit = max(ROOM_PAGE, HISTORY_PAGE // len(asked))  # few that were silent for long, far away
     for start in range(0, len(asked), ROOMS_AT_ONCE):
         some = asked[start : start + ROOMS_AT_ONCE]
-        windows = await _read_many(socket, some, granted, limit, living)
+        windows = await _read_many(socket, some, granted, limit, existing)
         for each, read in zip(some, windows, strict=True):
             # Checked again: rights may have been revoked while the logs were read.
             refusal = _refusal(socket, each.room, granted)
@@ -281,7 +281,7 @@ async def _read_many(
     asked: list[rooms.AskRoom],
     granted: dict[str, Grant],
     limit: int,
-    living: set[str],
+    existing: set[str],
 ) -> list[Window | type[Forbidden]]:
     """The logs of several rooms, read concurrently, where there is the right to read."""
     bus, authors = socket.context.services.bus, socket.context.services.authors
@@ -291,7 +291,7 @@ async def _read_many(
         if grant is None:
             return Forbidden
         window = await bus.read(each.room, each.after, limit, grant.since)
-        return await authors.shown(window, living)
+        return await authors.shown(window, existing)
 
     return await asyncio.gather(*map(read, asked))
 
@@ -313,12 +313,13 @@ async def _granted_now(socket: ClientSocket, room: str) -> Grant:
     if not room.startswith(CHANNEL):
         return grant
     user_id = socket.session.user_id
-    found = await socket.context.services.channels.grants_in(room.removeprefix(CHANNEL), [user_id])
-    if user_id not in found:
+    channels = socket.context.services.channels
+    now = await channels.grant_of(user_id, room.removeprefix(CHANNEL))
+    if now is None:
         raise Forbidden("no right to read the room any more")
-    if found[user_id].step_up and not socket.membership.is_proven():
+    if now.step_up and not socket.membership.is_proven():
         raise StepUpNeeded
-    return found[user_id]
+    return now
 
 
 _ROOM_ERRORS = (BadRequest, Forbidden, StepUpNeeded)
@@ -363,7 +364,7 @@ ROOM_EVENTS: dict[str, ClientEvent] = {
         usage,
         rooms.UseModel,
         rooms.ModelsInUse,
-        "Say that you use a model now, and hear which are in use. Repeat it within 3 s.",
+        "Report that you are using a model, and get those in use. Repeat it within 3 s.",
         (BadRequest, Unavailable),
     ),
     "history": client_event(

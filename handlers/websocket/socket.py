@@ -317,15 +317,15 @@ EVENTS: dict[str, ClientEvent] = {
         ClientSocket.token_refresh,
         protocol.TokenRefresh,
         protocol.Expiry,
-        "Go on with a newer token of the same user and login session. After a refusal the old "
-        "token goes on.",
+        "Continue with a newer token of the same user and login session. After a refusal, the old "
+        "token stays valid.",
         _CREDENTIAL_ERRORS,
     ),
     "heartbeat": client_event(
         ClientSocket.heartbeat,
         Any,
         protocol.ServerTime,
-        "A sign of life. It renews the session's lease and tells the server's clock.",
+        "Renews the session's lease, and returns the server's clock.",
     ),
 }
 

@@ -14,6 +14,7 @@ import msgspec
 from handlers.websocket.context import SocketContext
 from services.audit.events import Caller
 from services.claims import Claims
+from services.event_loop.deadlines import NEAR_SECONDS
 from services.outbox import SocketJoinedEvent, SocketLeftEvent
 from services.rooms.joins import Credential
 from services.rooms.membership import Membership
@@ -35,6 +36,7 @@ class SocketIdentity:
         "_group",
         "_membership",
         "_renewed_at",
+        "_second",
         "_session",
         "_timer",
         "bearer_token_id",
@@ -56,6 +58,7 @@ class SocketIdentity:
         self._membership: Membership | None = None
         self._renewed_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._second = 0
         self._group = ""
 
     # ---- the hub's interface ---------------------------------------------------------------
@@ -80,7 +83,7 @@ class SocketIdentity:
 
     async def _identify(self, credential: Credential) -> Identity:
         if self._claims is None:
-            return await self.context.admit(credential, self._address)
+            return await self.context.admit(credential, self._address, session_id=self.session_id)
         return await self.context.joins.renew(credential, self._claims)
 
     def _enter(self, identity: Identity, bearer: bool) -> protocol.Joined:
@@ -190,9 +193,7 @@ class SocketIdentity:
 
     def _leave(self, code: int) -> None:
         """Remove the socket from everything that it has joined. Called once, after the close."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         self.context.unauthenticated.discard(self)
         if self._group:  # it uses a file descriptor until its closing handshake is over
             self.connection.when_gone(self._stop_counting)
@@ -222,23 +223,41 @@ class SocketIdentity:
         assert self._claims is not None
         claims = self._claims
         notice = min(EXPIRY_NOTICE_SECONDS, (claims.exp - claims.iat) / 2)
-        self._at(claims.exp - notice, self._expiring)
+        delay = claims.exp - notice - self.context.clock()
+        if not self._wait_until_near(delay, SocketIdentity._watch_expiry):
+            self._timer = self.context.loop.call_later(max(0.0, delay), self._expiring)
 
-    def _at(self, when: float, act: Callable[[], None]) -> None:
+    def _watch_end(self) -> None:
+        assert self._claims is not None
+        delay = self._claims.exp - self.context.clock()
+        if not self._wait_until_near(delay, SocketIdentity._watch_end):
+            self._timer = self.context.loop.call_later(max(0.0, delay), self._expired)
+
+    def _wait_until_near(self, delay: float, again: Callable[[SocketIdentity], None]) -> bool:
+        """Stop what was waited for. Call `again` near the end of a delay; False if that is now."""
+        self._stop_timer()
+        if delay <= NEAR_SECONDS:
+            return False
+        self._second = self.context.deadlines.add(self, delay, again)
+        return True
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        delay = max(0.0, when - self.context.clock())
-        self._timer = self.context.loop.call_later(delay, act)
+            self._timer = None
+        if self._second:
+            self.context.deadlines.discard(self, self._second)
+            self._second = 0
 
     def _expiring(self) -> None:
         assert self._claims is not None
         expires_at = self._claims.exp
         self.connection.send(protocol.encode_event("token-expiring", protocol.Expiry(expires_at)))
-        self._at(expires_at, self._expired)
+        self._watch_end()
 
     def _expired(self) -> None:
         assert self._claims is not None
         if self.context.clock() < self._claims.exp:  # timers and the wall clock may differ
-            self._at(self._claims.exp, self._expired)
+            self._watch_end()
         else:
             self.close(CloseCode.TOKEN_EXPIRED)

@@ -58,7 +58,8 @@ class UnjoinedConnections:
         return group
 
     def refused(self, client_ip: str) -> str:
-        """A connection became a socket that is only told why it is refused. Gives the same.
+        """A connection became a socket that only receives the reason of its refusal. Returns as
+        above.
 
         It is counted whatever the limit: it is there until its closing handshake is over.
         """

@@ -41,7 +41,7 @@ MAX_BODY_BYTES = 64 * 1024
 log = logging.getLogger("usher.upgrade")
 
 
-class OpeningHandshake(msgspec.Struct, frozen=True):
+class OpeningHandshake(msgspec.Struct, frozen=True, gc=False):
     """The result of the credential check: an identity, none yet, or a refusal."""
 
     address: str = ""
@@ -52,7 +52,7 @@ class OpeningHandshake(msgspec.Struct, frozen=True):
     """The address that it counts for until it has joined, or is gone."""
 
 
-class Presented(msgspec.Struct, frozen=True):
+class Presented(msgspec.Struct, frozen=True, gc=False):
     """A handshake with a valid Origin and form, and the credentials presented in it.
 
     Attributes:
@@ -77,7 +77,7 @@ class UpgradeHandler:
         self, context: SocketContext, origins: Origins, cookies: CookieJar, proxies: Proxies
     ) -> None:
         self._context, self.origins, self._cookies = context, origins, cookies
-        self._proxies, self.readers = proxies, context.readers
+        self._proxies, self.readers, self.loop = proxies, context.readers, context.loop
 
     async def upgrade(
         self,

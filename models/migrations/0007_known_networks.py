@@ -46,7 +46,7 @@ def up(migrator: Any, db: peewee.Database) -> None:  # noqa: ARG001  # the runne
 
 
 def _know_those_of_sessions(db: peewee.Database) -> None:
-    """Whoever has signed in before is known at once."""
+    """Users who have signed in before are known at once."""
     rows = db.execute_sql(
         "SELECT user_id, ip, max(created_at) FROM login_sessions WHERE ip <> '' "
         "GROUP BY user_id, ip"

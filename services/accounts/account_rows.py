@@ -27,6 +27,7 @@ from services.registration.registration import Admitted
 from services.sessions.control import Revocation
 from services.sessions.revocations import Revocations
 from services.storage.row_locks import locked, locked_one
+from services.storage.text_search import contains
 
 log = logging.getLogger("usher.accounts")
 
@@ -53,7 +54,7 @@ def say_first(user_id: str) -> None:
     log.warning("user=%s is the administrator: it is the first account of all", user_id)
 
 
-def tell(
+def write_event(
     db: peewee.Database,
     outbox: Outbox,
     type_: EventType,
@@ -91,7 +92,7 @@ def insert_first_or_next(
         return admitted
     # `founder` is unique, so only one of several concurrent sign-ups can be the first.
     User.insert(**values, role="admin", founder=1).execute(db)
-    tell(db, outbox, "user.created", User(**values, role="admin"))
+    write_event(db, outbox, "user.created", User(**values, role="admin"))
     return Admitted("admin")
 
 
@@ -104,7 +105,7 @@ def insert_next(
         peewee.IntegrityError: the address is taken.
     """
     User.insert(**values, role=role).execute(db)
-    tell(db, outbox, "user.created", User(**values, role=role))
+    write_event(db, outbox, "user.created", User(**values, role=role))
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -158,7 +159,7 @@ def search(
     """Accounts, newest first, with `words` in the name or e-mail address, or as the id.
 
     It reads accounts in the order of an index until the page is full. With words that nobody has,
-    it reads all of them: about 20 ms for 100,000 accounts on SQLite.
+    it reads all of them: 25 to 40 ms of CPU for 100,000 accounts.
 
     Args:
         older_than: creation time and id of the last account of the page before.
@@ -169,13 +170,8 @@ def search(
         same_moment = (User.created_at == at) & (User.id < user_id)
         query = query.where((User.created_at <= at) & ((User.created_at < at) | same_moment))
     if words:
-        # SQLite ignores the case of ASCII letters only.
-        forms = {words, words.lower(), words.upper(), words.title()} - {""}
-        forms = {words} if words.isascii() else forms
-        matches = User.id == words
-        for form in sorted(forms):
-            matches |= User.name.contains(form) | User.email.contains(form)
-        query = query.where(matches)
+        named = contains(db, User.name, words) | contains(db, User.email, words)
+        query = query.where(named | (User.id == words))
     found = query.order_by(User.created_at.desc(), User.id.desc()).limit(limit)
     return [row_of(user) for user in found.execute(db)]
 
@@ -223,7 +219,7 @@ def delete(db: peewee.Database, user_id: str, outbox: Outbox = NO_OUTBOX) -> Non
     user = lock(db, User.id == user_id, demoting=True)
     if user is not None:
         User.delete().where(User.id == user_id).execute(db)
-        tell(db, outbox, "user.deleted", user)
+        write_event(db, outbox, "user.deleted", user)
 
 
 def change_role(
@@ -245,7 +241,7 @@ def change_role(
         keep_an_admin(db, user)
     User.update({User.role: role, User.role_since: now}).where(User.id == user.id).execute(db)
     user.role = role
-    tell(db, outbox, "user.changed", user, "role")
+    write_event(db, outbox, "user.changed", user, "role")
     return [revocations.record(db, "role", user.id, user.id, "role_changed", role)]
 
 

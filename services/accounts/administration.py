@@ -122,16 +122,16 @@ class Administration:
         was, user.disabled_at = user.disabled_at, None
         User.update({User.disabled_at: None}).where(User.id == user.id).execute(db)
         if was is not None:
-            account_rows.tell(db, self._outbox, "user.changed", user, "disabled")
+            account_rows.write_event(db, self._outbox, "user.changed", user, "disabled")
         return []
 
     def _disable(self, db: peewee.Database, user: User, reason: str) -> list[Revocation]:
         account_rows.keep_an_admin(db, user)
         was, user.disabled_at = user.disabled_at, user.disabled_at or self._clock()
         User.update({User.disabled_at: user.disabled_at}).where(User.id == user.id).execute(db)
-        link_rows.forget(db, user.id)  # those made before stay worthless when it is enabled again
+        link_rows.forget(db, user.id)  # earlier ones stay invalid when it is enabled again
         if was is None:
-            account_rows.tell(db, self._outbox, "user.disabled", user)
+            account_rows.write_event(db, self._outbox, "user.disabled", user)
         return self._ends.end_all_within(db, user.id, reason)
 
     async def delete(self, user_id: str) -> None:
@@ -176,7 +176,7 @@ class Administration:
                 return profile, []
             User.update({User.name: shown}).where(User.id == user_id).execute(db)
             user.name = shown
-            account_rows.tell(db, self._outbox, "user.changed", user, "name")
+            account_rows.write_event(db, self._outbox, "user.changed", user, "name")
             # As a change of rights in no channel: cached login states are looked up anew.
             return profile, [self._revocations.record(db, "access", "", user_id, "renamed")]
 

@@ -82,7 +82,7 @@ def hashes(db: peewee.Database) -> frozenset[str]:
     return frozenset(row.hash for row in rows.execute(db))
 
 
-def living(db: peewee.Database) -> list[KeyRow]:
+def active(db: peewee.Database) -> list[KeyRow]:
     """The keys that are not revoked, newest first."""
     good = ApiKey.select().where(ApiKey.revoked_at.is_null())
     return [row_of(key) for key in good.order_by(ApiKey.created_at.desc()).execute(db)]

@@ -1,8 +1,8 @@
 """API keys for backends: created by an administrator, shown once, stored as a hash, with scopes.
 
 A key is valid only while its creator is an enabled administrator. The database row is cached here
-for a minute. During that time one round trip to Redis tells whether the key was revoked or its
-creator changed. If messages or Redis' keys are lost, the revocation rows tell the same.
+for a minute. During that time one round trip to Redis shows whether the key was revoked or its
+creator changed. If messages or Redis' keys are lost, the revocation rows show the same.
 
 A key ends with a keyed checksum, so that an invented one is refused without a look-up. Keys created
 before the checksum existed, or with a secret that was replaced, are recognised by their hashes,
@@ -111,7 +111,7 @@ class ApiKeys:
         Args:
             created_by: the administrator; None on the command line.
             expires_at: epoch seconds.
-            sid: the administrator's login session, which has to be alive still.
+            sid: the administrator's login session, which must still be active.
 
         Raises:
             BadRequest: there is no scope, the name is invalid, or `expires_at` is in the past.
@@ -260,9 +260,9 @@ class ApiKeys:
         """
         self._hashes = await self._database.run(api_key_rows.hashes)
 
-    async def living(self) -> list[KeyRow]:
+    async def active(self) -> list[KeyRow]:
         """The keys that are not revoked, newest first, including expired ones."""
-        return await self._database.run(api_key_rows.living)
+        return await self._database.run(api_key_rows.active)
 
     async def revoke(self, key_id: str) -> None:
         """Revoke a key, at once and on every node.

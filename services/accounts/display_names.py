@@ -39,5 +39,5 @@ def checked_text(text: str, field: str, most: int) -> str:
     if any(unicodedata.category(c) in _NEVER_SHOWN and c not in _JOINERS for c in shown):
         raise BadRequest.of(field, "control characters")
     if all(c in _JOINERS for c in shown):
-        raise BadRequest.of(field, "nothing of it can be seen")
+        raise BadRequest.of(field, "it has no visible characters")
     return shown

@@ -1,6 +1,6 @@
 """Looks up which accounts have signed in from an address before, with one query for all of them.
 
-An address over its limit of failed sign-ins may go on to try one account after the other. A query
+An address over its limit of failed sign-ins may try one account after the other. A query
 for each would be expensive, so the accounts of an address are read together and cached.
 """
 

@@ -15,7 +15,7 @@ from services.storage.row_locks import locked_one
 
 Purpose = Literal["password", "reset", "verify", "change", "undo"]
 """`password`: sets a password, and was handed over by somebody. `reset`: the same, and was mailed.
-`verify`: proves the account's address. `change`: proves a new one. `undo`: brings a former one
+`verify`: proves the account's address. `change`: proves a new one. `undo`: restores a former one
 back, whatever has happened to the account meanwhile."""
 CLOCK_SKEW_SECONDS = 60.0
 """How far the clocks of nodes may be apart. A link that was made further ahead is not taken: a
@@ -106,8 +106,8 @@ def forget_undoing(db: peewee.Database, user_id: str, after: float) -> None:
 def is_reserved(db: peewee.Database, address: str, now: float, but: str = "") -> bool:
     """Whether an address may be brought back to another account than `but`, and so is taken."""
     undo = (AccountLink.purpose == "undo") & (AccountLink.email == address)
-    living = (AccountLink.expires_at > now) & (AccountLink.user != but)
-    return bool(AccountLink.select(AccountLink.hash).where(undo & living).exists(db))
+    active = (AccountLink.expires_at > now) & (AccountLink.user != but)
+    return bool(AccountLink.select(AccountLink.hash).where(undo & active).exists(db))
 
 
 def _taken(

@@ -56,7 +56,7 @@ class LinkTokens:
         return token_hash(token)
 
     async def refused(self, evidence: str, ip: str) -> LinkRefused:
-        """Count an invalid link for the client's address. Gives the error to raise.
+        """Count an invalid link for the client's address. Returns the error to raise.
 
         Raises:
             RateLimited: too many invalid links.

@@ -58,7 +58,7 @@ class PasswordLinks:
 
     Args:
         registration: decides which addresses may have an account.
-        handovers: give an account to whoever proves its address.
+        handovers: hands an account over to the owner of its address.
         outbox: receives events when accounts are created.
         clock: epoch seconds that never go back within the process.
     """
@@ -146,7 +146,7 @@ class PasswordLinks:
         """Set the password of a link's account, and end all of its login sessions. A refused
         password does not use the link up. Returns the user's id.
 
-        A link that was mailed proves the account's address. If nobody had proven it before, the
+        A link that was mailed proves the account's address. If it was not verified before, the
         account may have been opened by somebody else (services/registration/handovers.py).
 
         Args:

@@ -151,21 +151,21 @@ class Passwords:
     async def _run_in_pool(self, work: Callable[[], T]) -> T:
         caller = self._callers.current
         is_unauthenticated = caller.kind == "unauthenticated"
-        turn = self._queue.request("unauthenticated" if is_unauthenticated else "users", caller.key)
+        slot = self._queue.request("unauthenticated" if is_unauthenticated else "users", caller.key)
         try:
-            await turn.wait()
+            await slot.wait()
             future = self._submitted(
                 self._unauthenticated if is_unauthenticated else self._pool, work
             )
         except BaseException:  # also if cancelled: nothing was started
-            turn.release()
+            slot.release()
             raise
         loop = asyncio.get_running_loop()
 
         def release(_: object) -> None:
             # When the thread is done, not when the caller leaves: the work continues.
             with suppress(RuntimeError):  # the loop is closed, and the queue with it
-                loop.call_soon_threadsafe(turn.release)
+                loop.call_soon_threadsafe(slot.release)
 
         future.add_done_callback(release)
         return await asyncio.wrap_future(future)

@@ -11,7 +11,7 @@ from models.totp_secret import TotpSecret
 from services.accounts import account_rows
 from services.accounts.account_rows import UserRow
 from services.errors import NotFound
-from services.sessions.session_views import SessionRow, living_of
+from services.sessions.session_views import SessionRow, active_of
 
 
 class UserDetails(msgspec.Struct, frozen=True):
@@ -50,5 +50,5 @@ def read(db: peewee.Database, user_id: str, now: float) -> UserDetails:
         [row.provider for row in linked.order_by(Identity.provider).execute(db)],
         bool(TotpSecret.select().where(confirmed).exists(db)),
         Passkey.select().where(Passkey.user == user_id).count(db),
-        living_of(db, user_id, now),
+        active_of(db, user_id, now),
     )

@@ -71,7 +71,7 @@ def invited(audit: AuditTrail) -> Callable[[str, str], None]:
 
 
 def happened(audit: AuditTrail, kind: str, reason: str = "") -> Callable[[str], None]:
-    """Records what happened to an account in the background, where nobody is signed in."""
+    """Records changes of an account in the background, without a signed-in user."""
 
     def note(user_id: str) -> None:
         audit.record(kind, subject=user_id, reason=reason)

@@ -38,7 +38,7 @@ CACHE_SECONDS = 300
 """How long clients may cache the key set."""
 AHEAD_SECONDS = 600.0
 """From when a new pair is published until it signs: CACHE_SECONDS, the minute in which every node
-reads it, and time to spare for clocks that differ."""
+reads it, and a margin for clocks that differ."""
 SPARE_SECONDS = 60.0
 """By which an old pair is published longer than its tokens live."""
 READ_AGAIN_SECONDS = 1.0

@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 MAX_DIGITS = 19
-"""Of each half of an id: what Redis can hold in 64 bits."""
+"""The maximum of each half of an id: Redis stores 64 bits."""
 MAX_NUMBER = 10**MAX_DIGITS - 1
 
 
@@ -39,9 +39,9 @@ class Window(msgspec.Struct, frozen=True):
         now: `read_behind` only: when the log was read, epoch seconds by the clock used for ids.
         epoch: `read_behind` only: see `Bus.epoch`.
         known: `read_behind` only: the log still has the message `after`.
-        in_time: `read_behind` only: the ids tell when messages were sent. False if Redis' clock
-            went back: nodes then continue from the latest time they know, and new nodes do not
-            know it.
+        in_time: `read_behind` only: the ids contain the time of sending. False if the clock of
+            Redis was set back: nodes then continue from the latest time that they know, and new
+            nodes do not know it.
     """
 
     messages: Sequence[LoggedMessage]
@@ -102,7 +102,7 @@ class Bus(Protocol):
 
         Args:
             sender: the sender's id. If the log is full and more than half of it is this sender's,
-                the sender's oldest message is removed, so that one sender cannot push out the
+                the sender's oldest message is removed, so that one sender cannot displace the
                 messages of the others.
 
         Returns:

@@ -113,7 +113,7 @@ class MemoryBus:
         Raises:
             StoreUnavailable: always, because no other node shares this memory.
         """
-        raise StoreUnavailable("memory: no other node says anything here")
+        raise StoreUnavailable("memory: there are no other nodes")
 
     def forget_old(self) -> None:
         """Remove logs whose last message is too old, as Redis does. Call it periodically."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 TOLERANCE_MS = 2_000
-"""Two clocks that both run right differ by less between two looks."""
+"""Two correct clocks differ by less than this between two readings."""
 
 
 class LogClock:

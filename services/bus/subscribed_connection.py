@@ -19,7 +19,7 @@ class SubscribedConnection(asyncio.Protocol):
     """One connection in subscribed mode. Calls `on_message` with kind, channel and body.
 
     Attributes:
-        is_alive: it was not lost so far. Its end is told once, to `on_lost`.
+        is_alive: whether it is not lost yet. `on_lost` is called once when it is.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class SubscribedConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        if not self.is_alive:  # given up while it was being made
+        if not self.is_alive:  # given up while connecting
             self._transport.abort()
             return
         # Not at once: the greeting must be sent first.
@@ -89,7 +89,7 @@ class SubscribedConnection(asyncio.Protocol):
         try:
             self._reader.feed(data)
             while self.is_alive and (reply := self._reader.gets()) is not False:
-                if isinstance(reply, ReplyError):  # a refused room must not look subscribed
+                if isinstance(reply, ReplyError):  # a refused room must not count as subscribed
                     self._on_refused(error_word(reply))
                     self.lose()
                     return

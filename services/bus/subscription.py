@@ -129,7 +129,7 @@ class Subscription:
             connection.lose()
             return
         if not connection.is_alive:
-            # Redis closed it before this task ran again. Nothing would tell of its end later.
+            # Redis closed it before this task ran again. No callback would report that later.
             log.debug("the bus is not connected: lost while connecting")
             return
         connection.write(self._address.greeting)

@@ -49,7 +49,7 @@ class UserCommands:
             if user.disabled_at is not None:
                 User.update({User.disabled_at: None}).where(User.id == user.id).execute(db)
                 user.disabled_at = None
-                account_rows.tell(db, self._outbox, "user.changed", user, "disabled")
+                account_rows.write_event(db, self._outbox, "user.changed", user, "disabled")
             return account_rows.row_of(user), ended
 
         row, ended = await self._database.run(work)
@@ -68,10 +68,10 @@ class UserCommands:
     async def remove_second_factor(
         self, email: str, remove: Callable[[peewee.Database, str], bool], mails: Mails
     ) -> tuple[UserRow, bool]:
-        """Remove the second factors of an account, and tell its owner.
+        """Remove the second factors of an account, and send its owner a mail.
 
         Args:
-            remove: deletes them within a transaction, and tells whether there were any.
+            remove: deletes them within a transaction, and returns whether there were any.
 
         Returns:
             The account, and whether it had a second factor.

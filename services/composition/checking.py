@@ -1,7 +1,7 @@
-"""`check`: looks at what an installation depends on, and says what is wrong and what to do.
+"""`check`: checks what an installation depends on, and says what is wrong and what to do.
 
-It changes nothing: a database that does not exist yet is not created. One of an older version is
-brought up to date, as by every command and every start.
+A database that does not exist yet is not created. One of an older version is migrated, as by every
+command and every start.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ State = Literal["ok", "warning", "failed"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that was checked.
+    """The result of one check.
 
     Attributes:
-        name: what it is.
-        said: what was found; no secrets.
+        name: what was checked.
+        said: the result, without secrets.
         help: what to do; empty if nothing.
     """
 
@@ -71,7 +71,7 @@ async def check(chosen: Settings, public_url: str) -> list[Finding]:
 
 
 def check_text(finding: Finding) -> str:
-    """One finding, for people."""
+    """One finding as text."""
     text = f"{finding.state:<8}{finding.name}: {finding.said}"
     return f"{text}\n        {finding.help}" if finding.help else text
 

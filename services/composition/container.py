@@ -62,13 +62,13 @@ from services.rooms.rooms import Rooms
 from services.rooms.shares import Shares
 from services.rooms.usage import Usage
 from services.sessions.admission import Admission
-from services.sessions.contact import Contact
 from services.sessions.control import Control
 from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.login_states import LoginStates
 from services.sessions.logout_ack import LogoutAcknowledgement
+from services.sessions.node_lease import NodeLease
 from services.sessions.revocations import Revocations
 from services.sessions.session_ends import SessionEnds
 from services.sessions.tickets import Tickets
@@ -119,7 +119,7 @@ class Services:
     nodes: Nodes
     token_binding: TokenBinding
     access: Access
-    contact: Contact
+    node_lease: NodeLease
     logout_ack: LogoutAcknowledgement
     bus: Bus
     rooms: Rooms
@@ -165,8 +165,8 @@ def build(
 
     Args:
         issuer: `iss` of the tokens: the public URL.
-        pages: where links in mails, invitations and reset links lead, without a trailing slash:
-            the URL that people are told to open, because the cookies of a browser are there.
+        pages: the base URL of links in mails, invitations and reset links, without a trailing
+            slash: the one that the start screen shows, because the browser's cookies are there.
         write_lines: writes lines of the audit trail. It must not block.
     """
     settings, metrics = infrastructure.settings, infrastructure.metrics
@@ -216,14 +216,14 @@ def build(
     access = Access(hub, channels, shared)
     audit = AuditTrail(database, write_lines, settings.log_format, metrics)
     tell_of_sessions(login_sessions, revocations, outbox, audit)
-    contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
+    node_lease = NodeLease(watch, hub, revocations, control, settings.lease_seconds)
     authors = Authors(database)
     revocations.on_access(Renames(hub, authors, access.apply).apply)
     passwords = Passwords(callers=database.callers)
     limits = HourlyLimits(store, limits_of(settings), metrics, processes=settings.processes)
     tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
     admission = Admission(
-        tokens, tickets, cache, LoginStates(database), revocations, contact, shared, metrics
+        tokens, tickets, cache, LoginStates(database), revocations, node_lease, shared, metrics
     )
     encryption = Encryption(settings.encryption_keys)
     mail = mail_parts.join(settings, database, encryption, metrics, limits, pages)
@@ -337,7 +337,7 @@ def build(
         nodes=nodes,
         token_binding=TokenBinding(store, database, control, revocations, hub, node),
         access=access,
-        contact=contact,
+        node_lease=node_lease,
         logout_ack=LogoutAcknowledgement(session_ends, pool, nodes, control),
         bus=infrastructure.bus,
         rooms=rooms,
@@ -418,7 +418,7 @@ def tell_of_sessions(
     outbox: WebhookOutbox,
     audit: AuditTrail,
 ) -> None:
-    """Write what happens to login sessions for webhooks, and into the audit trail."""
+    """Connect the events of login sessions to webhooks and the audit trail."""
     login_sessions.on_opening(webhook_hooks.opened(outbox))
     revocations.on_recorded(webhook_hooks.ended(outbox))
     login_sessions.on_opened(hooks.opened(audit))

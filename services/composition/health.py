@@ -22,7 +22,7 @@ from services.storage.encryption import Encryption, check_canary
 
 CHECK_SECONDS = 1.0
 CHECKS_PER_WRITE = 5
-"""How often the question is a real write; where the last answer was bad, it always is."""
+"""How often the check writes. After a failed check, it always does."""
 ROW_SECONDS = 60.0
 
 MailState = Literal["ok", "failing", "files"]
@@ -31,11 +31,11 @@ log = logging.getLogger("usher.health")
 
 
 class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What /readyz says. `redis` is "fallback" while the database answers in its place, and
-    "memory" where there is no Redis at all. `mail` is
-    "files" without a mail server; one that fails does not make this node less ready. `processes` is
-    the state of each of several server processes: one that is "not_ready" makes the whole so, as
-    the next connection may be its; one that is "starting" has its connections wait for a moment."""
+    """The response of /readyz. `redis` is "fallback" while the database is used instead, and
+    "memory" without any Redis. `mail` is "files" without a mail server; a failing one does not
+    affect the status. `processes` has the state of each of several server processes: if one is
+    "not_ready", the status is too, because the next connection may be its; connections of one that
+    is "starting" wait for a moment."""
 
     status: Literal["ready", "not_ready"]
     database: Literal["ok", "unavailable"]
@@ -49,9 +49,9 @@ class Health:
     """Watches the database and Redis.
 
     Args:
-        node: id of this process. Each node writes its own row, so that nodes do not lock each
-            other out.
-        mail: gives the state of mail.
+        node: id of this process. Each node writes its own row, so nodes do not wait for each
+            other's locks.
+        mail: returns the state of mail.
         worker: if this is one of several processes.
     """
 
@@ -140,12 +140,12 @@ class Health:
         self._key_ok = await check_canary(self._database, self._encryption)
         if not self._key_ok:
             log.error(
-                "USHER_ENCRYPTION_KEYS do not fit what is stored: not ready; nothing was deleted"
+                "USHER_ENCRYPTION_KEYS do not fit the stored data: not ready; nothing was deleted"
             )
 
 
 def _write(db: peewee.Database, node: str, now: float) -> None:
-    """Write a row, which the upkeep deletes once the node is gone."""
+    """Write a row, which the upkeep deletes once the node is dead."""
     row = {"hash": token_hash(f"health\0{node}"), "expires_at": now + ROW_SECONDS}
     UsedOnce.insert(row).on_conflict(
         conflict_target=[UsedOnce.hash], update={UsedOnce.expires_at: now + ROW_SECONDS}

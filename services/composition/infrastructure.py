@@ -33,9 +33,9 @@ from services.storage.database import Database
 COMMAND_SECONDS = 3.0
 """How long a command waits for Redis."""
 NO_BINARY = Path()
-"""Of an embedded Redis that is asked for its address only, and not started."""
+"""Stands for the settings of an embedded Redis that is not started; only its address is used."""
 TRIAL = "trial"
-"""Hash tag of the keys by which Redis is tried."""
+"""Hash tag of the keys with which Redis is tested."""
 
 log = logging.getLogger("usher")
 
@@ -96,8 +96,8 @@ async def open_infrastructure(settings: Settings, worker: Worker | None = None) 
 
 async def command_infrastructure(settings: Settings) -> Infrastructure:
     """Open the infrastructure of a command that may run beside servers: the database, and the Redis
-    by which running servers are told at once. Without it they read the changes from the rows,
-    within a second.
+    through which running servers are notified at once. Without it, they read the changes from the
+    rows within a second.
 
     Raises:
         SettingError: the URL is invalid.

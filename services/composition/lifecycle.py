@@ -16,8 +16,8 @@ from services.errors import DatabaseUnavailable, StoreUnavailable, UsherError
 from services.overview.meter import TICK_SECONDS as OVERVIEW_SECONDS
 from services.providers.refresh import KEEP_SECONDS
 from services.refresh.steps import TICK_SECONDS
-from services.sessions.contact import ENFORCE_SECONDS, LOG_SECONDS
 from services.sessions.last_seen import WRITE_SECONDS
+from services.sessions.node_lease import ENFORCE_SECONDS, LOG_SECONDS
 from services.sessions.revocations import SWEEP_SECONDS
 from services.sessions.token_binding import CHECK_SECONDS as CHECK_BINDINGS_SECONDS
 from services.sockets.keepalive import PING_SECONDS, keep_alive
@@ -44,7 +44,7 @@ async def _start(services: Services) -> None:
     await services.control.open()
     with suppress(StoreUnavailable):  # the renewal loop logs it again
         await services.nodes.renew()
-    await services.contact.sweep()
+    await services.node_lease.sweep()
     await services.shared_grants.load()
     await services.refresh.keys.read()
     with suppress(DatabaseUnavailable):  # the database can be read, not written; the loop retries
@@ -72,9 +72,9 @@ def _begin_loops(services: Services) -> None:
     async def ping() -> None:
         await keep_alive(services.hub, services.infrastructure.watch.resumed_at)
 
-    background.every(SWEEP_SECONDS, "sweep revocations", services.contact.sweep)
-    background.every(LOG_SECONDS, "read news", services.contact.receive)
-    background.every(ENFORCE_SECONDS, "end the lease", services.contact.enforce)
+    background.every(SWEEP_SECONDS, "sweep revocations", services.node_lease.sweep)
+    background.every(LOG_SECONDS, "read news", services.node_lease.receive)
+    background.every(ENFORCE_SECONDS, "end the lease", services.node_lease.enforce)
     background.every(SWEEP_SECONDS, "look up rights again", services.access.try_again)
     background.every(CHECK_SECONDS, "check health", services.health.check)
     background.every(RENEW_SECONDS, "renew leases", renew)
@@ -125,6 +125,8 @@ async def stop(services: Services) -> None:
     services.infrastructure.watch.stop()
     await services.background.close()
     await services.admission.login_states.close()
+    await services.channels.close()
+    await services.authors.close()
     try:
         await asyncio.wait_for(services.last_seen.write(), 2.0)
     except (UsherError, asyncio.TimeoutError) as error:  # not essential; the stop must continue

@@ -19,8 +19,8 @@ from services.errors import DatabaseUnavailable, SettingError
 from services.settings.settings import Settings, error_line
 
 SETTLE_SECONDS = 10.0
-"""A new secret verifies at once and signs so much later: other nodes and processes are told of it
-one after the other."""
+"""A new secret verifies at once, and signs this much later, because other nodes and processes read
+it one after the other."""
 SECRETS = ("jwt_secrets", "encryption_keys")
 NOT_COMPARED = frozenset((*SECRETS, "warnings"))
 
@@ -68,11 +68,11 @@ class Reloader:
         changed = [name for name in SECRETS if getattr(found, name) != getattr(self._current, name)]
         if "jwt_secrets" in changed:
             self._services.tokens.replace_secrets(found.jwt_secrets, SETTLE_SECONDS)
-            with suppress(DatabaseUnavailable):  # refresh tokens of those that are gone still count
+            with suppress(DatabaseUnavailable):  # refresh tokens of removed secrets stay valid
                 await self._services.refresh.keys.read()
         if "encryption_keys" in changed:
             self._services.encryption.replace_keys(found.encryption_keys)
-            with suppress(DatabaseUnavailable):  # then the last verdict stands
+            with suppress(DatabaseUnavailable):  # the result of the last check stays
                 await self._services.health.recheck_key()
                 await self._services.app_keys.read()
         for name in _others(self._current, found):

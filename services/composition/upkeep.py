@@ -18,7 +18,7 @@ from models.oauth_token import OAuthToken
 from models.revocation import Revocation
 from models.ticket import Ticket
 from models.used_once import UsedOnce
-from services.sessions.session_rows import BATCH, is_living, settle
+from services.sessions.session_rows import BATCH, is_active, settle
 from services.storage.database import Database
 from services.webhooks.records import BATCH as DELIVERIES_BATCH
 from services.webhooks.records import delete_done, delete_of_deleted
@@ -55,7 +55,7 @@ class Upkeep:
         and provider tokens of login sessions that are over.
 
         Raises:
-            DatabaseUnavailable: another time, then.
+            DatabaseUnavailable: retry later.
         """
         now = self._clock()
         for row, key, ends, before in (
@@ -91,7 +91,7 @@ class Upkeep:
 
 
 def _ended_generations(db: peewee.Database, now: float) -> list[tuple[str, int, float, str]]:
-    """What ended all login sessions of a user lately, oldest first, as `settle` takes it."""
+    """Recent ends of all login sessions of a user, oldest first, as arguments of `settle`."""
     rows = (
         Revocation.select()
         .where((Revocation.kind == "user") & (Revocation.expires_at > now))
@@ -118,6 +118,6 @@ def _delete_networks(db: peewee.Database, before: float) -> int:
 
 
 def _delete_orphans(db: peewee.Database, now: float) -> int:
-    over = ~is_living(now)
+    over = ~is_active(now)
     some = OAuthToken.select(OAuthToken.id).join(LoginSession).where(over).limit(BATCH)
     return int(OAuthToken.delete().where(OAuthToken.id.in_(some)).execute(db))

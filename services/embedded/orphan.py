@@ -47,7 +47,7 @@ class Orphan:
         raise StoreUnavailable("a redis-server of an earlier run cannot be ended")
 
     async def _record(self) -> None:
-        # It closes its socket before it ends, so that only its process tells when it is gone.
+        # It closes its socket before it exits, so only the process shows when it is gone.
         facts = await ask(self._socket, "INFO", "server")
         for line in facts.splitlines() if isinstance(facts, bytes) else ():
             if line.startswith(b"process_id:"):

@@ -208,7 +208,7 @@ class EmbeddedRedis:
             await self._launch()
         except StoreUnavailable as error:
             log.warning("redis-server cannot be started again: %s", error.evidence)
-        except Exception:  # whatever it is (disk full, folder gone), it may pass: go on trying
+        except Exception:  # whatever it is (disk full, folder gone), it may be temporary: retry
             log.exception("redis-server cannot be started again")
 
     async def _end_process(self) -> None:

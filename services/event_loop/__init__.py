@@ -1,7 +1,7 @@
-"""Work on the event loop: whose turn it is, what runs in the background, whether time passes.
+"""Work on the event loop: scheduling, background loops, and clocks.
 
 Begin with `background.py`, the loops that survive their errors, and `fair_queue.py`, which shares
-a bounded number of places between callers.
+a limited number of slots between callers.
 
 May import: no other wing.
 """

@@ -29,7 +29,7 @@ class Background:
     def every(self, seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work` repeatedly, with a pause of `seconds` (± 10 %) between runs.
 
-        The random part keeps nodes that were started together from running in step.
+        The random part prevents nodes that were started together from running in step.
         """
         task = asyncio.get_running_loop().create_task(self._loop(seconds, name, work))
         self._tasks.add(task)
@@ -41,7 +41,7 @@ class Background:
             await asyncio.sleep(seconds * random.uniform(0.9, 1.1))  # noqa: S311 - no secret
             try:
                 await work()
-            except StoreUnavailable as error:  # which the store says, once and not every time
+            except StoreUnavailable as error:  # the store logs it once, not every time
                 self._metrics.loop_errors.labels(loop=name).inc()
                 log.debug("%s: %s", name, error.evidence)
             except UsherError as error:

@@ -1,6 +1,6 @@
-"""Shares a limited number of places fairly between classes of callers and between callers.
+"""Shares a limited number of slots fairly between classes of callers and between callers.
 
-Each lane has reserved places, and the rest are shared by weight. Within a lane, callers are served
+Each lane has reserved slots, and the rest are shared by weight. Within a lane, callers are served
 in rotation, however many requests one of them has queued. The queue is bounded per lane and per
 caller.
 """
@@ -19,12 +19,12 @@ from services.errors import Busy
 class Lane(msgspec.Struct, frozen=True):
     """Attributes:
     name: a unique name.
-    weight: its share of the unreserved places, relative to the other lanes.
-    reserved: places that no other lane may use, even while they are free.
-    most: the most places of the lane at one time.
-    most_of_one: the most places of one caller at one time.
-    waiting: the most requests of the lane that wait or have a place.
-    waiting_of_one: the most requests of one caller that wait or have a place.
+    weight: its share of the unreserved slots, relative to the other lanes.
+    reserved: slots that no other lane may use, even while they are free.
+    most: the most slots of the lane at one time.
+    most_of_one: the most slots of one caller at one time.
+    waiting: the most requests of the lane that wait or have a slot.
+    waiting_of_one: the most requests of one caller that wait or have a slot.
     """
 
     name: str
@@ -36,42 +36,42 @@ class Lane(msgspec.Struct, frozen=True):
     waiting_of_one: int
 
 
-class Turn:
-    """One request for a place. It must be released in any case."""
+class Slot:
+    """One request for a slot. It must be released in any case."""
 
-    __slots__ = ("_queue", "granted", "has_place", "is_over", "key", "lane")
+    __slots__ = ("_queue", "granted", "is_held", "is_over", "key", "lane")
 
     def __init__(self, queue: FairQueue, lane: _LaneState, key: str) -> None:
         self._queue, self.lane, self.key = queue, lane, key
         self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.has_place = self.is_over = False
+        self.is_held = self.is_over = False
 
     async def wait(self) -> None:
-        """Wait until the place is granted."""
+        """Wait until the slot is granted."""
         await self.granted
 
     def release(self) -> None:
-        """Release the place, or stop waiting for it. May be called more than once."""
+        """Release the slot, or stop waiting for it. May be called more than once."""
         if not self.is_over:
             self.is_over = True
             self._queue.release(self)
 
 
 class FairQueue:
-    """Grants a limited number of places.
+    """Grants a limited number of slots.
 
     Args:
-        places: the number of places.
+        slots: the number of slots.
         lanes: the lanes that share them.
     """
 
-    def __init__(self, places: int, lanes: Sequence[Lane]) -> None:
-        self._free = places
+    def __init__(self, slots: int, lanes: Sequence[Lane]) -> None:
+        self._free = slots
         self._lanes = {lane.name: _LaneState(lane) for lane in lanes}
         self._virtual = 0.0
 
-    def request(self, lane: str, key: str) -> Turn:
-        """Request a place in a lane.
+    def request(self, lane: str, key: str) -> Slot:
+        """Request a slot in a lane.
 
         Args:
             key: the caller.
@@ -86,18 +86,18 @@ class FairQueue:
             raise Busy(f"{lane}: {state.under_way_of[key]} of one are waiting")
         if not state.under_way:
             state.served = max(state.served, self._virtual)
-        turn = Turn(self, state, key)
-        state.add(turn)
+        slot = Slot(self, state, key)
+        state.add(slot)
         self._dispatch()
-        return turn
+        return slot
 
-    def release(self, turn: Turn) -> None:
-        """Called by `Turn.release`, once."""
-        if turn.has_place:
+    def release(self, slot: Slot) -> None:
+        """Called by `Slot.release`, once."""
+        if slot.is_held:
             self._free += 1
-            turn.lane.give_up_place(turn)
+            slot.lane.give_up(slot)
         else:
-            turn.lane.give_up_waiting(turn)
+            slot.lane.give_up_waiting(slot)
         self._dispatch()
 
     def _dispatch(self) -> None:
@@ -113,7 +113,7 @@ class FairQueue:
             state.grant()
 
     def _may_have(self, state: _LaneState) -> bool:
-        """Whether a lane may have a place, without using the reserved places of others."""
+        """Whether a lane may have a slot, without using the reserved slots of others."""
         owed = sum(
             max(0, other.lane.reserved - other.running)
             for other in self._lanes.values()
@@ -137,19 +137,19 @@ class _LaneState:
         self.running = self.under_way = 0
         self.under_way_of: Counter[str] = Counter()
         self._running_of: Counter[str] = Counter()
-        self._waiting: dict[str, deque[Turn]] = {}
+        self._waiting: dict[str, deque[Slot]] = {}
         self._ring: deque[str] = deque()
 
-    def add(self, turn: Turn) -> None:
+    def add(self, slot: Slot) -> None:
         self.under_way += 1
-        self.under_way_of[turn.key] += 1
-        if turn.key not in self._waiting:
-            self._waiting[turn.key] = deque()
-            self._ring.append(turn.key)
-        self._waiting[turn.key].append(turn)
+        self.under_way_of[slot.key] += 1
+        if slot.key not in self._waiting:
+            self._waiting[slot.key] = deque()
+            self._ring.append(slot.key)
+        self._waiting[slot.key].append(slot)
 
     def has_ready(self) -> bool:
-        """Rotate a caller that may have a place to the front. Returns whether there is one."""
+        """Rotate a caller that may have a slot to the front. Returns whether there is one."""
         for _ in range(len(self._ring)):
             if self._running_of[self._ring[0]] < self.lane.most_of_one:
                 return True
@@ -157,36 +157,36 @@ class _LaneState:
         return False
 
     def grant(self) -> None:
-        """Grant a place to the caller in front."""
+        """Grant a slot to the caller in front."""
         key = self._ring.popleft()
-        turn = self._waiting[key].popleft()
+        slot = self._waiting[key].popleft()
         if self._waiting[key]:
             self._ring.append(key)
         else:
             del self._waiting[key]
         self.running += 1
         self._running_of[key] += 1
-        turn.has_place = True
-        if not turn.granted.done():  # else its task was cancelled, and will release it
-            turn.granted.set_result(None)
+        slot.is_held = True
+        if not slot.granted.done():  # else its task was cancelled, and will release it
+            slot.granted.set_result(None)
 
-    def give_up_place(self, turn: Turn) -> None:
+    def give_up(self, slot: Slot) -> None:
         self.running -= 1
-        _take_one(self._running_of, turn.key)
-        self._leave(turn)
+        _take_one(self._running_of, slot.key)
+        self._leave(slot)
 
-    def give_up_waiting(self, turn: Turn) -> None:
-        waiting = self._waiting[turn.key]
-        waiting.remove(turn)
+    def give_up_waiting(self, slot: Slot) -> None:
+        waiting = self._waiting[slot.key]
+        waiting.remove(slot)
         if not waiting:
-            del self._waiting[turn.key]
-            self._ring.remove(turn.key)
-        turn.granted.cancel()
-        self._leave(turn)
+            del self._waiting[slot.key]
+            self._ring.remove(slot.key)
+        slot.granted.cancel()
+        self._leave(slot)
 
-    def _leave(self, turn: Turn) -> None:
+    def _leave(self, slot: Slot) -> None:
         self.under_way -= 1
-        _take_one(self.under_way_of, turn.key)
+        _take_one(self.under_way_of, slot.key)
 
 
 def _take_one(counter: Counter[str], key: str) -> None:

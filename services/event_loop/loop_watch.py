@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 STALL_SECONDS = 1.0
-"""Messages of other nodes are taken as received within it (contract: closed within 1 s)."""
+"""Messages of other nodes are assumed to arrive within this time (contract: closed within 1 s)."""
 TICK_SECONDS = 0.2
 """How often an idle loop shows that it is running."""
 
@@ -86,7 +86,7 @@ class LoopWatch:
 
     def _stalled(self, seconds: float) -> None:
         if self._timer is None:
-            return  # not watched (any more): it would stay behind for ever
+            return  # not watched (any more): `behind` would never be reset
         self.behind = True
         for act in self._on_stall:
             act(seconds)

@@ -19,16 +19,16 @@ from collections.abc import Callable
 from functools import partial
 
 AT_ONCE = 4
-"""Requests begun in one iteration. One costs the loop up to a millisecond in all its parts."""
+"""Requests started in one iteration. One takes up to a millisecond of the loop in total."""
 HANDSHAKES_AT_ONCE = 16
-"""Plain handshakes begun in one. Each costs a third, and those of one iteration go to Redis in one
-write."""
+"""Plain handshakes started in one iteration. Each takes a third of a request, and those of one
+iteration are sent to Redis in one write."""
 OF_CROWDS = 2
-"""Of these, the pieces of callers with a crowd, while requests of others are in progress."""
+"""How many of these may be of crowds, while requests of other callers are in progress."""
 CROWD = 16
-"""A caller with more waiting pieces has a crowd. A browser opens up to six connections."""
+"""A caller with more waiting pieces counts as a crowd. A browser opens up to six connections."""
 PAUSE_SECONDS = 0.001
-"""How long the loop is then left to others. Starting a piece takes about half of this."""
+"""How long a crowd then yields the loop. Starting a piece takes about half of this."""
 
 log = logging.getLogger("usher.rotation")
 
@@ -58,8 +58,8 @@ class Rotation:
     """Starts work for callers, without delay while fewer than `at_once` start in an iteration.
 
     Args:
-        under_way: tells whether the loop is wanted by others than a crowd.
-        at_once: the most pieces begun in one iteration of the loop.
+        under_way: shows whether work of other callers than a crowd is in progress.
+        at_once: the maximum number of pieces started in one iteration of the loop.
     """
 
     def __init__(self, under_way: UnderWay, at_once: int = AT_ONCE) -> None:
@@ -132,7 +132,7 @@ class Rotation:
 
     def _begin_some(self) -> bool:
         """Start the pieces of this iteration. Returns whether to yield the loop to others."""
-        # One of the others at least, so that ever new callers cannot keep them waiting.
+        # At least one of the others, so that an endless stream of new callers cannot starve them.
         self._begin_new(self._left - bool(self._served))
         is_left = self._begin_served()
         self._begin_new(self._left)
@@ -170,7 +170,7 @@ class Rotation:
             del self._waiting[caller]
         try:
             work()
-        except Exception:  # an error of one must not keep the others waiting
+        except Exception:  # an error of one must not stop the others
             log.exception("work that had waited failed")
 
 

@@ -1,8 +1,8 @@
-"""Finds claims of nodes that are gone.
+"""Finds claims of dead nodes.
 
-A node claims a row with a random text before it works on it. A claim that does not change for a
-while, by the monotonic clock of the node that watches it, is of a node that is dead or stands
-still. So no wall clock decides which node works on a row.
+A node claims a row with a random text before it works on it. If a claim does not change for a
+while, by the monotonic clock of the node that watches it, its node is dead or suspended. So no wall
+clock decides which node works on a row.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Set
 
 
 class StaleClaims:
-    """Remembers since when claims have not changed.
+    """Records since when claims have not changed.
 
     Args:
         seconds: how long a claim may stay unchanged.

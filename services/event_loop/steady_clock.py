@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 
 class SteadyClock:
-    """Epoch seconds that never go back while the process lives.
+    """Epoch seconds that never go back within the process.
 
-    It follows the wall clock forward (a VM that was suspended has lost time), and goes on by the
-    monotonic clock where the wall clock is set back.
+    It follows the wall clock forward (a suspended VM has lost time), and follows the monotonic
+    clock if the wall clock is set back.
 
     Args:
         wall: epoch seconds.
-        monotonic: seconds since any moment.
+        monotonic: seconds since an arbitrary time.
     """
 
     def __init__(

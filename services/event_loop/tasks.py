@@ -1,4 +1,4 @@
-"""Ends tasks for certain."""
+"""Cancels tasks reliably."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ AGAIN_SECONDS = 0.1
 
 
 async def end_tasks(*tasks: asyncio.Future[Any] | None) -> None:
-    """Cancel tasks and wait until all of them have ended. What they raise is dropped.
+    """Cancel tasks and wait until all of them have ended. Their exceptions are dropped.
 
-    A task that goes on is cancelled again. Before Python 3.12 `asyncio.wait_for` loses a
-    cancellation that comes in the same turn of the loop as the end of what it waits for
-    (python/cpython#86296); a loop that tries again and again would then never end.
+    A task that continues is cancelled again. Before Python 3.12, `asyncio.wait_for` loses a
+    cancellation in the same iteration of the loop in which the awaited future is done
+    (python/cpython#86296). A loop that retries would then never end.
     """
     given = [task for task in tasks if task is not None]
     pending: Iterable[asyncio.Future[Any]] = [task for task in given if not task.done()]

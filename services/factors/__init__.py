@@ -1,4 +1,4 @@
-"""Second factors and passkeys: set up, proven, and taken away.
+"""Second factors and passkeys: setting up, verifying and removing them.
 
 Begin with `factors.py`.
 

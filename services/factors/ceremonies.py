@@ -1,4 +1,4 @@
-"""What browsers and authenticators say in the two ceremonies of WebAuthn, verified.
+"""Verifies the responses of browsers and authenticators in the two ceremonies of WebAuthn.
 
 `webauthn` verifies signatures, origins and flags. It leaves some steps of WebAuthn Level 2 section
 7 to its user, which are here: frames of other sites, the user handle, and the backup flag.
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class RelyingParty(msgspec.Struct, frozen=True):
-    """Who asks: the domain, its shown name, and the origins whose pages may ask."""
+    """The relying party: its domain, its display name, and the origins that may use it."""
 
     id: str
     name: str
@@ -66,10 +66,10 @@ class Asserted(msgspec.Struct, frozen=True):
 def creation_options(
     party: RelyingParty, challenge: bytes, user_id: str, email: str, name: str, known: list[str]
 ) -> Json:
-    """Options of `navigator.credentials.create()`: a passkey that signs in without a name.
+    """Options of `navigator.credentials.create()`: a passkey that signs in without a user name.
 
     Args:
-        known: ids of credentials that the user has; their authenticators make no second one.
+        known: ids of the user's credentials; their authenticators do not create a second one.
     """
     options = generate_registration_options(
         rp_id=party.id,
@@ -91,8 +91,8 @@ def creation_options(
 
 
 def request_options(party: RelyingParty, challenge: bytes) -> Json:
-    """Options of `navigator.credentials.get()`. They name no credentials, so that they tell nothing
-    of any account."""
+    """Options of `navigator.credentials.get()`. They name no credentials, so they reveal nothing
+    about accounts."""
     options = generate_authentication_options(
         rp_id=party.id,
         challenge=challenge,
@@ -103,7 +103,7 @@ def request_options(party: RelyingParty, challenge: bytes) -> Json:
 
 
 def challenge_of(credential: Json) -> bytes:
-    """The challenge that a credential answers, not verified.
+    """The challenge in a response, not verified.
 
     Raises:
         PasskeyRefused: there is none.
@@ -115,7 +115,7 @@ def verify_registration(party: RelyingParty, credential: Json, challenge: bytes)
     """Verify a new credential.
 
     Raises:
-        PasskeyRefused: it is not for this challenge, page and domain, or not well-formed.
+        PasskeyRefused: it is for another challenge, page or domain, or not well-formed.
     """
     _check_frame(credential)
     found = _verified(
@@ -144,7 +144,7 @@ def verify_assertion(
     that stores it.
 
     Raises:
-        PasskeyRefused: it is not for this challenge, page and domain, or not by this credential.
+        PasskeyRefused: it is for another challenge, page or domain, or by another credential.
     """
     _check_frame(credential)
     found = _verified(
@@ -172,7 +172,7 @@ def user_handle_of(credential: Json) -> str | None:
 
 
 def id_of(credential: Json) -> str:
-    """The id of a credential, Base64 (URL), as it says itself."""
+    """The id in a response, Base64 (URL), not verified."""
     text = credential.get("id")
     if not isinstance(text, str) or not _ID.fullmatch(text):
         raise PasskeyRefused("passkey: no id")
@@ -205,7 +205,7 @@ def _response(credential: Json) -> Json:
 
 def _decoded(text: object) -> bytes:
     if not isinstance(text, str):
-        raise PasskeyRefused("passkey: a member is no text")
+        raise PasskeyRefused("passkey: a member is not a string")
     return _verified(lambda: base64url_to_bytes(text))
 
 

@@ -1,9 +1,9 @@
 """Sign-ins that wait for their second factor.
 
-A challenge is a random token, stored as a hash. It lives for five minutes and for five wrong
-answers, works once, on any node, and only while the account is as it was: a new password or e-mail
-address, a sign-out everywhere and a removed authenticator app make it worthless. All answers lock
-the account's row, so parallel ones are counted exactly.
+A challenge is a random token, stored as a hash. It is valid for five minutes and five wrong
+answers, works once, on any node. A new password or e-mail address, a sign-out everywhere and the
+removal of the authenticator app invalidate it. All answers lock the account's row, so concurrent
+ones are counted exactly.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from services.storage.row_locks import locked_one
 
 CHALLENGE_SECONDS = 300.0
 CLOCK_SKEW_SECONDS = 60.0
-"""How far the clocks of nodes may be apart. A challenge that was made further ahead is not taken: a
-clock was set back, and nothing is known of its age."""
+"""Accepted difference of the nodes' clocks. A challenge from further in the future is refused: a
+clock was set back, and its age is unknown."""
 MAX_WRONG = 5
 PREFIX = "usher_2f_"
-"""Before challenges, so that secret scanners find leaked ones."""
+"""Prefix of challenges, so that secret scanners find leaked ones."""
 MAX_CHALLENGE_LENGTH = 128
 PASSKEY = "passkey"
 """The method of a sign-in with a passkey alone."""
@@ -60,7 +60,7 @@ class Answer(Protocol):
     def can_be_guessed(self) -> bool: ...
 
     def use(self, db: peewee.Database, user_id: str, method: str) -> bool:
-        """Use it up within the transaction. False: it is wrong, or was used.
+        """Use it up within the transaction. Returns False if it is wrong or was used.
 
         Args:
             method: the first factor of the sign-in.
@@ -83,7 +83,7 @@ class CodeAnswer:
 
 
 class WrongAnswer:
-    """What is known to be wrong before it is looked at."""
+    """An answer that is known to be wrong before the look-up."""
 
     can_be_guessed = False
 
@@ -145,12 +145,12 @@ class LoginChallenges:
     def begin_within(
         self, db: peewee.Database, user: User, method: str, client: str
     ) -> SecondFactorNeeded | None:
-        """Begin to wait for the second factor, within the transaction of a sign-in whose first
-        factor was right. None: the account has no second factor.
+        """Create a challenge within the transaction of a sign-in whose first factor was right.
+        Returns None if the account has no second factor.
 
         Args:
             user: the row, locked.
-            method: the first factor: "password" or "passkey". A passkey is not asked for again.
+            method: the first factor: "password" or "passkey". A passkey cannot be used twice.
             client: "browser" or "native".
         """
         methods: tuple[Method, ...] = methods_of(db, user.id)
@@ -179,16 +179,16 @@ class LoginChallenges:
         """Complete a sign-in with the second factor.
 
         Args:
-            client: "browser" or "native"; None for the one that the sign-in was begun with.
-            device: where it comes from.
+            client: "browser" or "native"; None for that of the sign-in.
+            device: the device of the client.
 
         Returns:
-            The login session, and the client that the sign-in was begun with.
+            The login session, and the client of the sign-in.
 
         Raises:
-            WrongFactor: the answer is wrong, or was used; the challenge lives on.
-            Unauthenticated: the challenge is invented, used, expired, or worthless for another
-                reason; this may be its fifth wrong answer.
+            WrongFactor: the answer is wrong, or was used; the challenge stays valid.
+            Unauthenticated: the challenge is forged, used, expired or otherwise invalid, or this
+                was its fifth wrong answer.
             RateLimited: too many wrong answers, or too many sign-ins of this user.
         """
         network = network_of(device.ip)
@@ -322,6 +322,6 @@ class LoginChallenges:
 
 
 def _state_of(user: User) -> str:
-    """Another password, another address, signed out everywhere: then nothing comes of a sign-in
-    that was begun before."""
+    """The state that invalidates earlier challenges when it changes: password, address, and
+    sign-outs everywhere."""
     return token_hash(f"{user.email}\0{user.password_hash or ''}\0{user.generation}")

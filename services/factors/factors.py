@@ -1,8 +1,8 @@
-"""What a user proves who they are with, beside a password.
+"""The authenticator app and recovery codes of a user, and what counts as second factor.
 
-An authenticator app (TOTP, RFC 6238) is a second factor: with it, a password alone signs nobody in.
-Recovery codes and passkeys of the account are then accepted instead of the app's code. A passkey by
-itself does not make a second factor necessary for passwords.
+An authenticator app (TOTP, RFC 6238) is a second factor: with it, a password alone is not enough to
+sign in. Recovery codes and passkeys of the account are then accepted instead of the app's code. A
+passkey by itself does not make a second factor necessary for passwords.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from models.user import User
 from services.claims import Acr
 from services.errors import FactorInUse, NotFound, Unavailable, WrongCode
 from services.factors import recovery_rows, totp_rows
-from services.factors.passkeys import tell
+from services.factors.passkeys import write_mail
 from services.limits.hourly import HourlyLimits, Taken
 from services.mail_outbox import NO_MAILS, Mails
 from services.secret import Secret
@@ -43,7 +43,7 @@ class TotpState(msgspec.Struct, frozen=True):
 
 
 class NewSecret(msgspec.Struct, frozen=True):
-    """A secret for an authenticator app, shown this once. `url`: with the `otpauth` scheme."""
+    """A secret for an authenticator app, shown only once. `url`: with the `otpauth` scheme."""
 
     secret: Secret
     url: Secret
@@ -54,7 +54,7 @@ class Factors:
 
     Args:
         keys_are_wrong: whether ENCRYPTION_KEYS are known not to be this installation's.
-        issuer: the installation's name, as authenticator apps show it.
+        issuer: the installation's name in authenticator apps.
         clock: epoch seconds.
     """
 
@@ -72,7 +72,7 @@ class Factors:
         self._limits, self._keys_are_wrong = limits, keys_are_wrong
         self._issuer, self._mails, self._clock = issuer, mails, clock
 
-    # ---- asked by other parts --------------------------------------------------------------
+    # ---- used by other services ------------------------------------------------------------
 
     async def methods(self, user_id: str) -> tuple[Method, ...]:
         """What is accepted as the second factor; empty if a password alone signs the user in."""
@@ -85,7 +85,7 @@ class Factors:
         Raises:
             WrongCode: it is wrong, or was used.
             RateLimited: too many wrong ones in this login session.
-            Unavailable: no encryption key fits the stored secret.
+            Unavailable: no encryption key can decrypt the stored secret.
         """
         taken = await self._begin(session_id)
         try:
@@ -97,39 +97,39 @@ class Factors:
         return "2"
 
     def use_code(self, db: peewee.Database, user_id: str, code: str) -> bool:
-        """Use a code up within the caller's transaction. False: it is wrong, or was used.
+        """Use a code up within the caller's transaction. Returns False if it is wrong or was used.
 
         Raises:
-            Unavailable: no encryption key fits the stored secret.
+            Unavailable: no encryption key can decrypt the stored secret.
         """
         if totp_rows.is_totp(code):
             return totp_rows.use(db, self._encryption, user_id, code, self._clock())
         if not (recovery_rows.is_recovery_code(code) and recovery_rows.use(db, user_id, code)):
             return False
-        tell(db, self._mails, user_id, "recovery_code_used")
+        write_mail(db, self._mails, user_id, "recovery_code_used")
         return True
 
     @staticmethod
     def remove_all(db: peewee.Database, user_id: str) -> bool:
-        """Remove every factor of an account but its password, and what waits for one, within the
-        caller's transaction. Returns whether there was any."""
+        """Remove all factors of an account except the password, and pending sign-ins, within the
+        caller's transaction. Returns whether there was any factor."""
         some = bool(Passkey.delete().where(Passkey.user == user_id).execute(db))
         LoginChallenge.delete().where(LoginChallenge.user == user_id).execute(db)
         return totp_rows.remove(db, user_id) or some
 
     async def remove_by_admin(self, user_id: str) -> None:
-        """Remove every factor of an account but its password, for somebody who has lost them. Its
-        owner is told.
+        """Remove all factors of an account except the password, for a user who has lost them. The
+        owner gets a mail.
 
         Raises:
-            NotFound: the account does not exist, or has none.
+            NotFound: the account does not exist, or has no factors.
         """
 
         def work(db: peewee.Database) -> bool:
             locked_one(User.select().where(User.id == user_id), db)
             removed = self.remove_all(db, user_id)
             if removed:
-                tell(db, self._mails, user_id, "second_factor_off")
+                write_mail(db, self._mails, user_id, "second_factor_off")
             return removed
 
         if not await self._database.run(work):
@@ -149,10 +149,10 @@ class Factors:
         return await self._database.run(work)
 
     async def begin_totp(self, user_id: str) -> NewSecret:
-        """Create a secret for an authenticator app. `confirm_totp` puts it into use.
+        """Create a secret for an authenticator app. `confirm_totp` activates it.
 
         Raises:
-            FactorInUse: the user has one in use, which must be removed first.
+            FactorInUse: the user has an active one, which must be removed first.
             NotFound: the account is deleted.
             Unavailable: ENCRYPTION_KEYS are not this installation's.
         """
@@ -174,13 +174,13 @@ class Factors:
         return NewSecret(Secret(secret), Secret(url))
 
     async def confirm_totp(self, user_id: str, session_id: str, code: str) -> tuple[str, ...]:
-        """Take the new secret into use. Returns the recovery codes, which are shown this once.
+        """Activate the new secret. Returns the recovery codes, which are shown only once.
 
         Raises:
-            WrongCode: the code is wrong, or no secret waits for one.
+            WrongCode: the code is wrong, or no secret is waiting for one.
             RateLimited: as `prove`.
             Unauthenticated: the login session ended meanwhile.
-            Unavailable: no encryption key fits the stored secret.
+            Unavailable: no encryption key can decrypt the stored secret.
         """
         taken = await self._begin(session_id)
 
@@ -188,23 +188,23 @@ class Factors:
             session_rows.acting_user(db, user_id, session_id, self._clock())
             codes = totp_rows.confirm(db, self._encryption, user_id, code, self._clock())
             if codes is not None:
-                tell(db, self._mails, user_id, "second_factor_on")
+                write_mail(db, self._mails, user_id, "second_factor_on")
             return codes
 
         try:
             codes = await self._database.run(work)
             if codes is None:
                 taken.keep()
-                raise WrongCode("totp: the first code is wrong, or none is waited for")
+                raise WrongCode("totp: the first code is wrong, or no secret is waiting for one")
         finally:
             taken.give_back()
         return codes
 
     async def remove_totp(self, user_id: str) -> None:
-        """Remove the authenticator app and the recovery codes. Sign-ins that wait for them end.
+        """Remove the authenticator app and the recovery codes. Challenges that wait for them end.
 
         Raises:
-            NotFound: there is none in use.
+            NotFound: there is no active app.
         """
 
         def work(db: peewee.Database) -> bool:
@@ -212,17 +212,17 @@ class Factors:
             LoginChallenge.delete().where(LoginChallenge.user == user_id).execute(db)
             removed = totp_rows.remove(db, user_id)
             if removed:
-                tell(db, self._mails, user_id, "second_factor_off")
+                write_mail(db, self._mails, user_id, "second_factor_off")
             return removed
 
         if not await self._database.run(work):
             raise NotFound("totp: none in use")
 
     async def new_recovery_codes(self, user_id: str) -> tuple[str, ...]:
-        """Replace the recovery codes. They are shown this once.
+        """Replace the recovery codes. They are shown only once.
 
         Raises:
-            NotFound: the user has no authenticator app in use.
+            NotFound: the user has no active authenticator app.
         """
 
         def work(db: peewee.Database) -> tuple[str, ...] | None:

@@ -47,8 +47,8 @@ def join(
 
     Args:
         keys_are_wrong: whether ENCRYPTION_KEYS are known not to be this installation's.
-        on_copied: called with a user and a passkey of theirs whose counter went back.
-        app_name: the installation's name, as authenticator apps show it.
+        on_copied: called with a user and a passkey of that user whose counter decreased.
+        app_name: the installation's name in authenticator apps.
         clock: epoch seconds, for tests.
     """
     wall = clock or time.time

@@ -1,8 +1,7 @@
-"""Passkeys (WebAuthn): registered, listed, and used to sign in, as second factor and for step-up.
+"""Passkeys (WebAuthn): registering, listing, and using them for sign-in, second factor and step-up.
 
-A passkey that verified its user (a fingerprint, a PIN) is two factors: what one has, and what one
-knows or is. One that did not is one factor, and with an authenticator app the account's second one
-is asked for.
+A passkey with user verification (a fingerprint, a PIN) counts as two factors. Without it, it counts
+as one, and an account with an authenticator app requires the second factor.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ SIGN_IN = "sign in"
 
 
 class PasskeyRow(msgspec.Struct, frozen=True):
-    """A passkey, as shown to its user. Times are epoch seconds. `synced`: whether it may be copied
-    to other devices of its user, by its maker."""
+    """A passkey, as shown to its user. Times are epoch seconds. `synced`: whether its provider may
+    copy it to other devices of the user."""
 
     id: str
     name: str
@@ -48,7 +47,7 @@ class Assertion(msgspec.Struct, frozen=True):
     """A signature of a passkey, verified and not used yet.
 
     Attributes:
-        acr: "2" if the passkey verified its user.
+        acr: "2" with user verification.
     """
 
     passkey_id: str
@@ -59,7 +58,7 @@ class Assertion(msgspec.Struct, frozen=True):
 
 
 class Passkeys:
-    """Registers passkeys, and verifies what they sign.
+    """Registers passkeys, and verifies their signatures.
 
     Args:
         clock: epoch seconds.
@@ -91,11 +90,11 @@ class Passkeys:
         """Options for a new passkey.
 
         Args:
-            sid: the login session; the answer has to come from the same one.
+            sid: the login session; the response has to come from the same one.
 
         Raises:
             NotFound: the account is deleted.
-            TooManyPasskeys: the user has as many as one may have.
+            TooManyPasskeys: the user has reached the limit.
         """
 
         def work(db: peewee.Database) -> tuple[User, list[str]]:
@@ -107,7 +106,7 @@ class Passkeys:
 
         user, known = await self._database.run(work)
         if len(known) >= MAX_PASSKEYS:
-            raise TooManyPasskeys("passkeys: as many as one may have")
+            raise TooManyPasskeys("passkeys: the limit is reached")
         challenge = self._challenges.make(_registering(user_id, sid))
         return ceremonies.creation_options(
             party, challenge, user_id, str(user.email), str(user.name), known
@@ -120,9 +119,9 @@ class Passkeys:
 
         Raises:
             BadRequest: the name is too long, or has invisible characters.
-            PasskeyRefused: the credential does not answer options of this login session, or is
-                registered already.
-            TooManyPasskeys: the user has as many as one may have.
+            PasskeyRefused: the credential is not for options of this login session, or is already
+                registered.
+            TooManyPasskeys: the user has reached the limit.
             Unauthenticated: the login session ended meanwhile.
         """
         shown = checked_text(name, "name", MAX_NAME_LENGTH) if name.strip() else DEFAULT_NAME
@@ -143,7 +142,7 @@ class Passkeys:
             if not self._challenges.use(db, challenge):
                 raise PasskeyRefused("passkey: the challenge was used")
             if Passkey.select().where(Passkey.user == user_id).count(db) >= MAX_PASSKEYS:
-                raise TooManyPasskeys("passkeys: as many as one may have")
+                raise TooManyPasskeys("passkeys: the limit is reached")
             added = Passkey.insert(row).on_conflict_ignore().returning(Passkey.id).execute(db)
             if not list(added):
                 raise PasskeyRefused("passkey: registered already")
@@ -182,11 +181,11 @@ class Passkeys:
             mine = (Passkey.id == passkey_id) & (Passkey.user == user_id)
             if not Passkey.delete().where(mine).execute(db):
                 raise NotFound("no such passkey")
-            tell(db, self._mails, user_id, "passkey_removed")
+            write_mail(db, self._mails, user_id, "passkey_removed")
 
         await self._database.run(work)
 
-    # ---- proving ---------------------------------------------------------------------------
+    # ---- authenticating --------------------------------------------------------------------
 
     def request_options(self, party: RelyingParty) -> Json:
         """Options for signing in, as second factor, and for step-up. Nothing is stored."""
@@ -218,8 +217,8 @@ class Passkeys:
         """Use a signature up within the caller's transaction.
 
         Raises:
-            PasskeyRefused: its challenge was used, or the passkey is gone.
-            PasskeyCopied: its counter went back, so there may be a copy of it (WebAuthn Level 2
+            PasskeyRefused: its challenge was used, or the passkey was removed.
+            PasskeyCopied: its counter decreased, so there may be a copy of it (WebAuthn Level 2
                 section 6.1.1). The passkey is not deleted.
         """
         if not self._challenges.use(db, asserted.challenge):
@@ -242,7 +241,7 @@ class Passkeys:
         raise refused
 
 
-def tell(db: peewee.Database, mails: Mails, user_id: str, kind: LetterKind) -> None:
+def write_mail(db: peewee.Database, mails: Mails, user_id: str, kind: LetterKind) -> None:
     """Write a mail to a user, within the caller's transaction."""
     email = User.select(User.email).where(User.id == user_id).scalar(db)
     if email is not None:

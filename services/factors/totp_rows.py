@@ -33,10 +33,10 @@ def is_totp(code: str) -> bool:
 
 
 def begin(db: peewee.Database, user_id: str, ciphertext: str, now: float) -> bool:
-    """Store a secret that is not in use yet, instead of an earlier one that is not either.
+    """Store a secret that is not active yet. It replaces an earlier one that is not active.
 
     Returns:
-        False if the user has one in use.
+        False if the user has an active one.
     """
     TotpSecret.delete().where(
         (TotpSecret.user == user_id) & TotpSecret.confirmed_at.is_null()
@@ -49,13 +49,13 @@ def begin(db: peewee.Database, user_id: str, ciphertext: str, now: float) -> boo
 def confirm(
     db: peewee.Database, encryption: Encryption, user_id: str, code: str, now: float
 ) -> tuple[str, ...] | None:
-    """Take a secret into use with its first code.
+    """Activate a secret with its first code.
 
     Returns:
-        New recovery codes; None if the code is wrong, or no secret waits for one.
+        New recovery codes; None if the code is wrong, or no secret is waiting for one.
 
     Raises:
-        Unavailable: no encryption key fits the secret.
+        Unavailable: no encryption key can decrypt the secret.
     """
     waiting = (TotpSecret.user == user_id) & TotpSecret.confirmed_at.is_null()
     row = TotpSecret.select().where(waiting).get_or_none(db)
@@ -70,10 +70,10 @@ def confirm(
 
 
 def use(db: peewee.Database, encryption: Encryption, user_id: str, code: str, now: float) -> bool:
-    """Use a code up. False: it is wrong, or was used, or the user has no secret in use.
+    """Use a code up. Returns False if it is wrong or was used, or the user has no active secret.
 
     Raises:
-        Unavailable: no encryption key fits the secret.
+        Unavailable: no encryption key can decrypt the secret.
     """
     row = in_use(db, user_id)
     step = None if row is None else _step_of(_opened(encryption, row), code, now)
@@ -85,13 +85,13 @@ def use(db: peewee.Database, encryption: Encryption, user_id: str, code: str, no
 
 
 def in_use(db: peewee.Database, user_id: str) -> TotpSecret | None:
-    """The user's secret, if it is in use."""
+    """The user's secret, if it is active."""
     confirmed = (TotpSecret.user == user_id) & TotpSecret.confirmed_at.is_null(False)
     return TotpSecret.select().where(confirmed).get_or_none(db)
 
 
 def remove(db: peewee.Database, user_id: str) -> bool:
-    """Delete the secret and the recovery codes. Returns whether a secret was in use."""
+    """Delete the secret and the recovery codes. Returns whether a secret was active."""
     was = in_use(db, user_id) is not None
     TotpSecret.delete().where(TotpSecret.user == user_id).execute(db)
     RecoveryCode.delete().where(RecoveryCode.user == user_id).execute(db)
@@ -102,7 +102,7 @@ def _opened(encryption: Encryption, row: TotpSecret) -> pyotp.TOTP:
     try:
         return pyotp.TOTP(encryption.decrypt(row.secret).decode("ascii"))
     except DecryptionFailed as error:
-        raise Unavailable("totp: no encryption key fits a secret") from error
+        raise Unavailable("totp: no encryption key can decrypt a secret") from error
 
 
 def _step_of(totp: pyotp.TOTP, code: str, now: float) -> int | None:

@@ -1,6 +1,7 @@
-"""Reads the personal grants of many users with a constant number of queries.
+"""Reads the grants of many users with a constant number of queries.
 
-For users who join at the same time. The result is what `queries.personal_grants` gives for each.
+For users who join at the same time, and who read the history then. The results are what
+`queries.personal_grants` and `queries.grants_in` give for each.
 """
 
 from __future__ import annotations
@@ -12,8 +13,15 @@ import peewee
 
 from models.channel import Channel, ChannelMember
 from services.grants.personal import both, found_of
-from services.grants.queries import CHANNEL_COLUMNS, MEMBER_COLUMNS, grants_from, personal_grants
-from services.grants.rules import MAX_ROOMS, Found, Grant, Reader
+from services.grants.queries import (
+    CHANNEL_COLUMNS,
+    MEMBER_COLUMNS,
+    grants_from,
+    personal_grants,
+    readers_of,
+    roles_of_many,
+)
+from services.grants.rules import MAX_ROOMS, Found, Grant, Reader, grant
 
 MAX_ROWS = 10_000
 """Rows of one query. Users with more between them are read one by one, each up to `MAX_ROOMS`."""
@@ -37,6 +45,33 @@ def personal_grants_of_many(
     for reader in others:
         own, joined = owned.get(reader.id, []), member.get(reader.id, [])
         found[reader.id] = grants_from(both(own[:MAX_ROOMS], joined[:MAX_ROOMS]), reader)
+    return found
+
+
+def grants_of_pairs(db: peewee.Database, asked: Sequence[tuple[str, str]]) -> list[Grant | None]:
+    """The right of a user in a channel, for each pair of their ids, in this order; None if the user
+    has none. Four queries, however many are asked.
+
+    Args:
+        asked: as many as a query may have parameters for.
+    """
+    user_ids, channel_ids = list({pair[0] for pair in asked}), list({pair[1] for pair in asked})
+    channels: Any = Channel.select(*CHANNEL_COLUMNS).where(Channel.id.in_(channel_ids))
+    members: Any = ChannelMember.select(
+        ChannelMember.user, ChannelMember.channel, *MEMBER_COLUMNS
+    ).where(ChannelMember.user.in_(user_ids) & ChannelMember.channel.in_(channel_ids))
+    known = {row[0]: tuple(row) for row in channels.tuples().execute(db)}
+    rights = {(row[0], row[1]): tuple(row[2:]) for row in members.tuples().execute(db)}
+    readers, roles = readers_of(db, user_ids), roles_of_many(db, channel_ids)
+    found: list[Grant | None] = []
+    for user_id, channel_id in asked:
+        reader, channel = readers.get(user_id), known.get(channel_id)
+        if reader is None or channel is None:
+            found.append(None)
+            continue
+        member = rights.get((user_id, channel_id), (None, None))
+        role = roles.get(channel_id, {}).get(reader.role, (None, None))
+        found.append(grant(Found._make((*channel, *member, *role)), reader))
     return found
 
 

@@ -80,6 +80,12 @@ def reader_of(db: peewee.Database, user_id: str) -> Reader | None:
     return None if row is None else Reader(*row)
 
 
+def readers_of(db: peewee.Database, user_ids: list[str]) -> dict[str, Reader]:
+    """The same of several users, by id, without those who don't exist; one query."""
+    query: Any = User.select(*_READER).where(User.id.in_(user_ids))
+    return {row[0]: Reader(*row) for row in query.tuples().execute(db)}
+
+
 def readable_by(reader: Reader) -> Any:
     """The condition that a channel may be read."""
     if reader.role == "admin":
@@ -167,13 +173,14 @@ def open_channels(db: peewee.Database) -> dict[str, OpenChannel]:
             .limit(MAX_ROOMS)
         )
         rows.update((row[0], row) for row in query.tuples().execute(db))
-    roles = _roles_of_many(db, list(rows))
+    roles = roles_of_many(db, list(rows))
     return {i: OpenChannel(i, row[1], row[2], roles.get(i, {}), row[3]) for i, row in rows.items()}
 
 
-def _roles_of_many(
+def roles_of_many(
     db: peewee.Database, channel_ids: list[str]
 ) -> dict[str, dict[str, tuple[str, float]]]:
+    """The rights that channels give by role, by channel id: right and since."""
     roles: dict[str, dict[str, tuple[str, float]]] = {}
     for start in range(0, len(channel_ids), USERS_AT_ONCE):
         some = channel_ids[start : start + USERS_AT_ONCE]

@@ -51,7 +51,7 @@ class SharedGrants:
             for a while.
 
         Raises:
-            Unavailable: the channel cannot be read. Until it is, it admits nobody.
+            Unavailable: the channel cannot be read. Until then, it admits no user.
         """
         self.version += 1
         before = channel_id in self._open or channel_id in self._gone

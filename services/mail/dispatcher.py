@@ -46,7 +46,7 @@ class MailDispatcher:
         clock: epoch seconds that never go back within the process.
         monotonic: a monotonic clock, in seconds.
         claim_seconds: see CLAIM_SECONDS.
-        may: whether a mailbox may get a mail, which is counted.
+        may: counts a mail for its mailbox, and returns whether it may be sent.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class MailDispatcher:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._news.wait(), wait)
         self._news.clear()
-        # Runs in the lane of users, as one caller among them, so that mails delay no user.
+        # Runs in the lane of users as a single caller, so that mails delay no user.
         with self._database.callers.on_behalf_of("users", "mail"):
             await self._work()
 
@@ -146,7 +146,7 @@ class MailDispatcher:
 
     async def _put_off_unreadable(self, one: ClaimedMail) -> None:
         if not self._is_unreadable:
-            log.error("mails wait: no encryption key fits them")
+            log.error("mails are waiting: no encryption key can decrypt them")
         self._is_unreadable = True
         await self._database.run(rows.put_off, one, self._clock())
 
@@ -156,7 +156,7 @@ class MailDispatcher:
         """The mail of a row. A request is decided first, and may result in no mail.
 
         Raises:
-            DecryptionFailed: no encryption key fits it.
+            DecryptionFailed: no encryption key can decrypt it.
         """
         asked = self._outbox.open(one.sealed)
         decide = {str(kind): act for kind, act in self._decide.items()}.get(one.kind)
@@ -164,7 +164,7 @@ class MailDispatcher:
             return one
         work = partial(self._become, one=one, decide=decide, to=asked.to, values=asked.values)
         found = await self._database.run(work)
-        if found is None:  # another node has it by now
+        if found is None:  # another node has taken it over
             return None
         decided, mail = found
         if decided.after is not None:
@@ -199,7 +199,7 @@ class MailDispatcher:
         letter = self._outbox.letter(one)
 
         async def hand() -> bool:
-            # Here and not before, so that a mail that is tried again and again counts once.
+            # Here and not before, so that a mail with several attempts counts once.
             if self._may is not None and not await self._may(letter):
                 self._count("limited")
                 return False
@@ -225,7 +225,7 @@ class MailDispatcher:
     async def _rest(self, one: ClaimedMail, error: UsherError) -> None:
         """Pause after a failure of the mail server."""
         if not self._failures:
-            log.warning("mails wait: %s; tried again, with pauses", error.evidence)
+            log.warning("mails are waiting: %s; retried with pauses", error.evidence)
             self._metrics.mail_up.set(0)
         rest = min(FIRST_REST_SECONDS * 2**self._failures, LONGEST_REST_SECONDS)
         self._failures = min(self._failures + 1, 10)
@@ -267,7 +267,7 @@ class MailDispatcher:
         if stale:
             released, dropped = await self._database.run(rows.take_over, stale)
             log.warning(
-                "mails of a node that is gone: %d are sent now, %d may have been and are not",
+                "mails of a dead node: %d are sent now, %d are dropped as they may have been sent",
                 released,
                 dropped,
             )

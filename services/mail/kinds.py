@@ -16,8 +16,8 @@ class KindOf(msgspec.Struct, frozen=True):
 
     Attributes:
         values: the names that its template may show, beside `name`, `public_url` and `sign_in`.
-        seconds: how long it may wait for the mail server. A link is of no use after its token.
-        is_asked: whether unauthenticated clients can cause it, which have a share of the outbox.
+        seconds: how long it may wait for the mail server: no longer than its link is valid.
+        is_asked: whether unauthenticated clients can cause it; these have a share of the outbox.
     """
 
     values: frozenset[str] = frozenset()
@@ -26,8 +26,8 @@ class KindOf(msgspec.Struct, frozen=True):
 
     @property
     def is_limited(self) -> bool:
-        """Whether a mailbox gets only so many of them in an hour. Those with a link are limited
-        where they are asked for, or must not be lost."""
+        """Whether the number per mailbox and hour is limited. Mails with a link are limited where
+        they are requested, or must not be lost."""
         return "link" not in self.values
 
 

@@ -1,8 +1,8 @@
 """Renders mails as plain text and simple HTML, with their headers.
 
-A template is `KIND.txt`: `Subject: …`, an empty line, the text. The HTML part is made of it by
-`layout.html`, unless there is a `KIND.html`. Any of these files may be replaced by one of the same
-name in MAIL_TEMPLATES. Everything is read and tried once, at the start.
+A template is `KIND.txt`: `Subject: …`, an empty line, the text. `layout.html` renders the HTML part
+from it, unless there is a `KIND.html`. A file of the same name in MAIL_TEMPLATES replaces each of
+these. All templates are read and rendered once at the start.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Installation(msgspec.Struct, frozen=True):
 
     Attributes:
         name: APP_NAME.
-        public_url: without a trailing slash. Links lead nowhere else.
+        public_url: without a trailing slash. All links begin with it.
         sender: MAIL_FROM, or a stand-in for mails that are written to files.
     """
 
@@ -71,7 +71,7 @@ class Letters:
             raw: leave 8-bit text as it is, for files that people read.
 
         Raises:
-            ValueError: the address has a line end or the like.
+            ValueError: the address contains a line end or another control character.
         """
         if not letter.to.isprintable():
             raise ValueError("an address with a character that no header has")

@@ -1,4 +1,4 @@
-"""Writes encrypted mails to the outbox, in the transaction of what they report."""
+"""Writes encrypted mails to the outbox, in the transaction of the change that they report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class MailOutbox:
     """The outbox of the database; `services.mail_outbox.Mails` is its interface.
 
     Args:
-        public_url: without a trailing slash. Links lead nowhere else.
+        public_url: without a trailing slash. All links begin with it.
         clock: epoch seconds that never go back within the process.
     """
 
@@ -50,15 +50,16 @@ class MailOutbox:
         self._on_written = act
 
     def enqueue(self, db: peewee.Database, kind: LetterKind, to: str, values: Values) -> None:
-        """Write a mail in the caller's transaction. If too many are waiting, it is dropped: mail
-        must not stop what it tells.
+        """Write a mail in the caller's transaction. If too many are waiting, it is dropped, because
+        a mail must not prevent the change that it reports.
 
         Args:
             to: a normalised address.
-            values: what services/mail/kinds.py names for the kind.
+            values: the values of the kind, see services/mail/kinds.py.
 
         Raises:
-            ValueError: other values, or a link that leads elsewhere. A mistake of the caller.
+            ValueError: the values are wrong, or a link does not begin with `public_url`: a mistake
+                of the caller.
         """
         self.check(kind, values)
         seconds, is_asked = KINDS[kind].seconds, KINDS[kind].is_asked
@@ -92,7 +93,7 @@ class MailOutbox:
         """Decrypt a row.
 
         Raises:
-            DecryptionFailed: no encryption key fits.
+            DecryptionFailed: no encryption key can decrypt it.
         """
         return msgspec.json.decode(self._encryption.decrypt(sealed), type=Sealed)
 

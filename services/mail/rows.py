@@ -2,8 +2,8 @@
 
 A mail is never sent twice. An attempt writes a random claim, and just before the text goes to the
 mail server it marks the row as handed, which succeeds only while the claim is its own. If a claim
-stays unchanged for too long, its node is gone: a row that was not handed is sent by another, and
-one that was is dropped, because nobody knows whether the mail server has it.
+stays unchanged for too long, its node is dead. If the row was not handed, another node sends the
+mail. If it was handed, the mail is dropped, because the mail server may have accepted it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CLOCK_SLACK_SECONDS = 60.0
 MAX_DELAY_SECONDS = DELAYS[-1] * (1 + JITTER)
 MAX_ROWS = 20_000
 MAX_ASKED_ROWS = MAX_ROWS // 2
-"""Limit of rows that unauthenticated clients cause, so that mails to users still have room."""
+"""Limit of the rows that unauthenticated clients cause. The others are for mails to users."""
 
 
 class ClaimedMail(msgspec.Struct, frozen=True):
@@ -88,14 +88,14 @@ def holds(db: peewee.Database, one: ClaimedMail) -> bool:
 
 
 def hand(db: peewee.Database, one: ClaimedMail, now: float) -> bool:
-    """Mark a mail as handed to the mail server. Returns False if the claim was taken away, or the
-    mail has expired meanwhile."""
+    """Mark a mail as handed to the mail server. Returns False if another node has taken over the
+    claim, or the mail has expired."""
     mine = _is_ours(one) & (M.is_handed == False) & (M.expires_at > now)  # noqa: E712
     return bool(M.update({M.is_handed: True}).where(mine).execute(db))
 
 
 def done(db: peewee.Database, one: ClaimedMail) -> None:
-    """Delete a mail that is sent, refused for good, or not to be sent."""
+    """Delete a mail that was sent, was refused permanently, or must not be sent."""
     M.delete().where(_is_ours(one)).execute(db)
 
 
@@ -124,8 +124,8 @@ def claims(db: peewee.Database) -> dict[int, str]:
 
 
 def take_over(db: peewee.Database, stale: Mapping[int, str]) -> tuple[int, int]:
-    """Remove claims that are unchanged. Returns how many mails are sent by another node now, and
-    how many were dropped because they may have been sent."""
+    """Remove claims that are unchanged. Returns how many mails another node sends now, and how many
+    were dropped because they may have been sent."""
     released = dropped = 0
     for id_, token in sorted(stale.items()):
         same = (M.id == id_) & (M.claim == token)

@@ -1,6 +1,6 @@
 """Sends mails to a mail server (RFC 5321), over one connection while there are mails to send.
 
-Errors that leave here name the step and the reply code only: replies quote addresses.
+Its errors contain only the step and the reply code, because replies quote addresses.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class SmtpTransport:
     """A connection to the mail server of SMTP_URL.
 
     Args:
-        name: how this host greets the server.
-        tls: checks the server's certificate.
+        name: the host name that is sent with EHLO.
+        tls: verifies the server's certificate.
     """
 
     state: Literal["ok", "files"] = "ok"
@@ -57,8 +57,8 @@ class SmtpTransport:
 
         Raises:
             ServerFailed: connecting, TLS, signing in or MAIL FROM failed.
-            MailRefused: the server does not take this recipient, or this text.
-            OutcomeUnknown: the connection was lost after the text.
+            MailRefused: the server refused this recipient or this text.
+            OutcomeUnknown: the connection was lost after the text was sent.
         """
         handed = False
 
@@ -81,7 +81,7 @@ class SmtpTransport:
             raise
 
     async def check(self) -> None:
-        """Connect and sign in, and sign off again. No mail is sent.
+        """Connect, sign in and disconnect. No mail is sent.
 
         Raises:
             ServerFailed: connecting, TLS or signing in failed.

@@ -28,7 +28,7 @@ class ServerFailed(Unavailable):
 
 
 class MailRefused(Unavailable):
-    """The mail server has refused this mail. `for_good`: another attempt would be refused too."""
+    """The mail server has refused this mail. `for_good`: permanently (5xx)."""
 
     def __init__(self, evidence: str, for_good: bool) -> None:
         super().__init__(evidence)
@@ -48,7 +48,8 @@ class Transport(Protocol):
         """Send a mail. Returns False if `hand` returned False.
 
         Raises:
-            ServerFailed, MailRefused, OutcomeUnknown: it was not sent, or maybe not.
+            ServerFailed, MailRefused: it was not sent.
+            OutcomeUnknown: it may have been sent.
         """
 
     async def close(self) -> None:
@@ -59,7 +60,7 @@ class FileTransport:
     """Writes mails as .eml files that only the server's user can read.
 
     Args:
-        folder: DATA_DIR/mail; made when there is a mail.
+        folder: DATA_DIR/mail; created with the first mail.
     """
 
     state: Literal["ok", "files"] = "files"
@@ -102,7 +103,7 @@ class FileTransport:
             raise
 
     def _forget_old(self) -> None:
-        """Delete old mails, as their links may still work."""
+        """Delete old mails, because their links may still be valid."""
         names = sorted(path.name for path in self._folder.glob("*.eml"))
         before = int((time.time() - KEEP_SECONDS) * 1000)
         old = [name for name in names if name.partition("-")[0] < f"{before:013d}"]

@@ -100,7 +100,7 @@ class NativeCodes:
 
         def work(db: peewee.Database) -> SignedIn:
             user = locked_one(User.select().where(User.id == claims.sub), db)
-            browser = session_rows.living(db, claims.sub, claims.sid, self._clock())
+            browser = session_rows.active(db, claims.sub, claims.sid, self._clock())
             token = RefreshToken.select().where(
                 (RefreshToken.hash == token_hash(refresh_token))
                 & (RefreshToken.session == claims.sid)

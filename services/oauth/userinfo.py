@@ -52,7 +52,7 @@ def address_of(profile: ProviderProfile) -> str | None:
 def verified_address(profile: ProviderProfile) -> str | None:
     """The normalised e-mail address, if the provider has verified exactly that address.
 
-    Normalisation maps addresses that look alike to one, so that nobody gets a second account by a
+    Normalisation maps addresses that look alike to one, so that no user gets a second account by a
     variant. Other systems treat the variants as different: the owner of an address at `straße.de`
     has not proved to own the one at `strasse.de`. So only differences in case, and between the two
     forms of a domain (RFC 5890), are accepted here.

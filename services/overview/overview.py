@@ -79,7 +79,7 @@ class Overview:
         self._store, self._nodes, self._meter, self._totals = store, nodes, meter, totals
 
     async def tick(self) -> None:
-        """Measure, and tell the other nodes.
+        """Measure, and publish the result to the other nodes.
 
         Raises:
             StoreUnavailable: Redis is unavailable.
@@ -118,7 +118,7 @@ class Overview:
         """The reports by node, and whether there is one of every live node."""
         found = {self._nodes.node: self._meter.report()}
         try:
-            others = sorted(await self._nodes.living() - found.keys())
+            others = sorted(await self._nodes.active() - found.keys())
             texts = await self._store.call(*(("GET", _key(name)) for name in others))
         except StoreUnavailable as error:
             log.debug("only this node: %s", error.evidence)

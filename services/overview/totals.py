@@ -64,9 +64,9 @@ class Totals:
 def _count(db: peewee.Database, now: float) -> Counted:
     # Sessions of a user that were all ended at once get `ended_at` within a minute; a join with the
     # user of each, which would tell them apart, takes ten times as long.
-    living = LoginSession.ended_at.is_null() & (LoginSession.expires_at > now)
+    active = LoginSession.ended_at.is_null() & (LoginSession.expires_at > now)
     return Counted(
         User.select().count(db),
         Channel.select().count(db),
-        LoginSession.select().where(living).count(db),
+        LoginSession.select().where(active).count(db),
     )

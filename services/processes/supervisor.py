@@ -50,6 +50,8 @@ ANSWER_SECONDS = 1.0
 """How long a worker may take to tell its metrics."""
 RELOAD_SECONDS = 30.0
 PING_SECONDS = 10.0
+START_SECONDS = 180.0
+"""How long a worker may take until it serves; it may wait for a lock on the database."""
 MOST_UNANSWERED = 6
 """A worker whose loop has not turned for a minute is killed, and started again."""
 STOP_SECONDS = 15.0
@@ -85,16 +87,16 @@ class _Place:
         self.process: asyncio.subprocess.Process | None = None
         self.link: Link | None = None
         self.failed: Failed | None = None
-        self.unanswered = 0
+        self.unanswered, self.began = 0, 0.0
         self.waiting: dict[int, asyncio.Future[Reloaded | Families | None]] = {}
 
     @property
     def name(self) -> str:
         return str(self.number)
 
-    def reset(self) -> None:
+    def reset(self, now: float) -> None:
         """Before a process is started in it."""
-        self.state, self.failed, self.unanswered = "starting", None, 0
+        self.state, self.failed, self.unanswered, self.began = "starting", None, 0, now
 
     def ended(self) -> None:
         """Nothing that was asked will be answered."""
@@ -159,7 +161,8 @@ class Supervisor:
         pinging = asyncio.create_task(self._ping())
         stopped = asyncio.create_task(stopping.wait())
         serving = asyncio.ensure_future(asyncio.gather(*(p.serves.wait() for p in self._places)))
-        ends: set[asyncio.Future[Any]] = {stopped, self._failure}
+        # A task of this process that fails ends the whole, too.
+        ends: set[asyncio.Future[Any]] = {stopped, self._failure, pinging, *keeping}
         try:
             await asyncio.wait({*ends, serving}, return_when=asyncio.FIRST_COMPLETED)
             if not any(end.done() for end in ends):
@@ -168,8 +171,9 @@ class Supervisor:
         finally:
             await self._stop(keeping)
             await end_tasks(pinging, stopped, serving, *self._tasks)
-        if self._failure.done():
-            self._failure.result()
+        for end in ends:
+            if end.done() and not end.cancelled():
+                end.result()
 
     async def reload(self) -> bool:
         """Make every worker read the settings anew. One that is just being started is waited for.
@@ -218,7 +222,7 @@ class Supervisor:
 
     async def _run(self, place: _Place) -> tuple[str, bool]:
         """Run one process to its end. Returns how it ended, and whether it had served."""
-        place.reset()
+        place.reset(asyncio.get_running_loop().time())
         ours, theirs = socket.socketpair()
         with theirs:
             handed = [theirs.fileno(), *(sock.fileno() for sock in place.sockets)]
@@ -241,6 +245,11 @@ class Supervisor:
         try:
             await self._read(place, link)  # to the end of the process, which closes its end
             status = await process.wait()
+        except BaseException:  # a worker that nobody hears must not remain
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise
         finally:
             served = place.serves.is_set()
             link.close()
@@ -278,15 +287,21 @@ class Supervisor:
         while True:
             await asyncio.sleep(PING_SECONDS)
             for place in self._places:
-                if place.link is None or place.process is None or not place.serves.is_set():
+                if place.process is None or place.link is None:
                     continue
-                if place.unanswered >= MOST_UNANSWERED:
-                    log.error("process %d has stood still for a minute: killed", place.number)
+                if self._stands_still(place):
+                    log.error("process %d stands still: killed", place.number)
                     with suppress(ProcessLookupError):
                         place.process.kill()
-                    continue
-                place.unanswered += 1
-                place.link.send(Ping())
+                elif place.serves.is_set():
+                    place.unanswered += 1
+                    place.link.send(Ping())
+
+    @staticmethod
+    def _stands_still(place: _Place) -> bool:
+        if place.serves.is_set():
+            return place.unanswered >= MOST_UNANSWERED
+        return asyncio.get_running_loop().time() - place.began > START_SECONDS
 
     async def _stop(self, keeping: Sequence[asyncio.Task[None]]) -> None:
         """Stop all workers at the same time, each as a server alone stops."""

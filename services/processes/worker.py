@@ -13,6 +13,7 @@ import stat
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from os import fstat
+from typing import Final
 
 from services.errors import SettingError
 from services.event_loop.tasks import end_tasks
@@ -37,6 +38,7 @@ from services.processes.link import (
 )
 
 WORD = "worker"
+STARTING: Final = "starting"
 COLLECT_SECONDS = 2.0
 """How long the metrics of the others are waited for."""
 
@@ -56,7 +58,7 @@ class Worker:
         self, number: int, count: int, link: socket.socket, listeners: list[socket.socket]
     ) -> None:
         self.number, self.count, self.listeners = number, count, listeners
-        self.states: tuple[ProcessState, ...] = ()
+        self.states: tuple[ProcessState, ...] = tuple(STARTING for _ in range(count))
         """The state of each process, as the supervisor told it last."""
         self._socket = link
         self._link: Link | None = None

@@ -218,7 +218,7 @@ class Identities:
         if identity_rows.follow_address(
             db, user, found, profile, self._registration.takes, self._clock()
         ):
-            account_rows.tell(db, self._outbox, "user.changed", user, "email")
+            account_rows.write_event(db, self._outbox, "user.changed", user, "email")
         identity_rows.record_use(db, found, user, profile, self._clock())
         return user
 
@@ -280,7 +280,7 @@ class Identities:
             return
         User.update({User.name: name}).where(User.id == user.id).execute(db)
         user.name = name
-        account_rows.tell(db, self._outbox, "user.changed", user, "name")
+        account_rows.write_event(db, self._outbox, "user.changed", user, "name")
 
     def _check_sign_up(
         self,
@@ -313,8 +313,8 @@ class Identities:
     ) -> _Entered:
         self._check_sign_up(db, provider, profile, invitation)
         if link_rows.is_reserved(db, address, self._clock()):
-            # Else whoever stole an account and changed its address could take the former one here,
-            # and nobody could bring it back.
+            # Otherwise the thief of an account, having changed its address, could take the former
+            # one here, and the change could no longer be undone.
             raise SignInRefused(Reason.NO_ACCOUNT, "the address may be brought back to an account")
         user_id = secrets.token_urlsafe(16)
         values = {

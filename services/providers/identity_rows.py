@@ -59,8 +59,8 @@ def insert(
 
 def address_to_keep(user: User, profile: ProviderProfile, before: str = "") -> str:
     """The address that is recorded with an identity of an account: its current one there. But the
-    account's own is recorded only where the provider vouches for it. Otherwise whoever links an
-    identity that merely claims it could move the account to another address by changing the claim:
+    account's own is recorded only if the provider has verified it. Otherwise a user who links an
+    identity that only claims it could move the account to another address by changing the claim:
     see `follow_address`.
 
     Args:
@@ -137,8 +137,8 @@ def _is_anothers(db: peewee.Database, address: str, user: User, now: float) -> b
 
 
 def give_up_address(db: peewee.Database, provider: str, profile: ProviderProfile) -> None:
-    """Somebody else has, at this provider, the address that an account here came with: nobody
-    vouches any more that it is still that account's."""
+    """Another user has, at this provider, the address that an account was created with: it is no
+    longer certain that the account's user owns it."""
     address = verified_address(profile)
     user = User.select().where(User.email == (address or "")).get_or_none(db)
     linked = None if user is None else of_user(db, user.id, provider)

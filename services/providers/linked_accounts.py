@@ -26,7 +26,7 @@ from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
 from services.sessions.session_ends import SessionEnds
-from services.sessions.session_rows import is_living
+from services.sessions.session_rows import is_active
 from services.settings.providers import OAuthProvider
 from services.storage.database import Database
 
@@ -89,7 +89,7 @@ class LinkedAccounts:
             else:
                 takes, now = self._registration.takes, self._clock()
                 if identity_rows.follow_address(db, user, found, profile, takes, now):
-                    account_rows.tell(db, self._outbox, "user.changed", user, "email")
+                    account_rows.write_event(db, self._outbox, "user.changed", user, "email")
                 identity_rows.record_use(db, found, user, profile, self._clock())
             identity_rows.record_verified(db, user, profile)
             self._tokens.insert(db, user.id, (provider.name, profile.subject), None, grant)
@@ -104,7 +104,7 @@ class LinkedAccounts:
         alive = LoginSession.select().where(
             (LoginSession.id == link.login_session_id)
             & (LoginSession.user == link.user_id)
-            & is_living(self._clock())
+            & is_active(self._clock())
         )
         if user is None or user.disabled_at is not None or not alive.exists(db):
             raise SignInRefused(Reason.SIGNED_OUT, "the login session that links is over")

@@ -84,7 +84,7 @@ class ProviderRefresh:
         """
         tokens_id = await self._database.run(self._tokens.newest, user_id, provider)
         if tokens_id is None:
-            raise NotFound("no living tokens of that provider")
+            raise NotFound("no active tokens of that provider")
         tokens = await self._load(tokens_id)
         if self._is_due(tokens):
             tokens = await self._refreshed(tokens)

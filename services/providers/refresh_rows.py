@@ -9,7 +9,7 @@ import peewee
 
 from models.login_session import LoginSession
 from models.oauth_token import OAuthToken
-from services.providers.tokens import TokenSet, living
+from services.providers.tokens import TokenSet, active
 
 CLAIM_SECONDS = 40.0
 """A call begins within 16 s or never, and sends nothing 8 s later (services/oauth/calls.py,
@@ -32,7 +32,7 @@ def due(
     due_at, last_id = after
     behind = (OAuthToken.refresh_at == due_at) & (OAuthToken.id > last_id)
     query: Any = (
-        living(now)
+        active(now)
         .select(OAuthToken.refresh_at, OAuthToken.id)
         .where(
             (OAuthToken.provider == provider)

@@ -19,7 +19,7 @@ from models.oauth_token import OAuthToken
 from models.user import User
 from services.oauth.token_endpoint import Grant
 from services.secret import Secret
-from services.sessions.session_rows import is_living
+from services.sessions.session_rows import is_active
 from services.storage.encryption import DecryptionFailed, Encryption
 
 AHEAD_SECONDS = 120.0
@@ -112,13 +112,13 @@ class ProviderTokens:
         return None if row is None else self._opened(row)
 
     def newest(self, db: peewee.Database, user_id: str, provider: str) -> str | None:
-        """The id of a user's newest set of a provider that is alive: linked, or of a living
+        """The id of a user's newest set of a provider that is alive: linked, or of an active
         login session. One that is over and can't be refreshed only where there is no other: some
         providers give a refresh token at the first sign-in only."""
         now, ends_at = self._clock(), OAuthToken.expires_at
         of_use = OAuthToken.refresh_token.is_null(False) | ends_at.is_null() | (ends_at > now)
         row = (
-            living(now)
+            active(now)
             .where((OAuthToken.user == user_id) & (OAuthToken.provider == provider))
             .order_by(of_use.desc(), OAuthToken.created_at.desc(), OAuthToken.id)
             .get_or_none(db)
@@ -128,7 +128,7 @@ class ProviderTokens:
     def of_login_session(self, db: peewee.Database, login_session_id: str) -> TokenSet | None:
         """The set of an active login session. Raises as `get`."""
         same = OAuthToken.login_session == login_session_id
-        row = living(self._clock()).where(same).get_or_none(db)
+        row = active(self._clock()).where(same).get_or_none(db)
         return None if row is None else self.get(db, row.id)
 
     def take(
@@ -196,10 +196,10 @@ class ProviderTokens:
         return Secret(self._encryption.decrypt(ciphertext).decode())
 
 
-def living(now: float) -> peewee.ModelSelect[OAuthToken]:
+def active(now: float) -> peewee.ModelSelect[OAuthToken]:
     """Ids of the sets that are linked to an account which may sign in, or of a login session that
     is not over."""
-    alive = LoginSession.id.is_null(False) & is_living(now)
+    alive = LoginSession.id.is_null(False) & is_active(now)
     linked = OAuthToken.login_session.is_null() & User.disabled_at.is_null()
     return (
         OAuthToken.select(OAuthToken.id)

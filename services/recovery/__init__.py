@@ -1,7 +1,7 @@
-"""Accounts that people can keep: forgotten passwords, and proven, changed and restored addresses.
+"""Account recovery: forgotten passwords, and confirmed, changed and restored addresses.
 
-Begin with `forgotten.py`, the shortest of them. What is asked for by somebody who must not learn
-whether an address has an account is decided in the background (`services/mail_outbox.py`).
+Begin with `forgotten.py`, the shortest of them. Requests by unauthenticated clients, who must not
+learn whether an address has an account, are decided in the background (`services/mail_outbox.py`).
 
 May import: accounts, limits, registration, sessions, storage.
 """

@@ -1,8 +1,8 @@
 """Changes of an account's address: requesting one, and undoing it from the former address.
 
 The address changes when the new one is confirmed (`confirmations.py`). The former address, if it
-was verified, gets a link that undoes the change within 7 days. The link works whatever happens to
-the account meanwhile, because the thief of an account can change everything else.
+was verified, gets a link that undoes the change within 7 days. Nothing that happens to the account
+meanwhile invalidates the link, because the thief of an account can change everything else.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ REASON = "address_restored"
 
 
 class AddressChanges:
-    """Asks for new addresses, applies them, and undoes that.
+    """Requests, applies and undoes changes of address.
 
     Args:
         clock: epoch seconds that never go back within the process.
@@ -59,16 +59,16 @@ class AddressChanges:
         self._limits, self._registration, self._forgotten = limits, registration, forgotten
         self._handovers, self._outbox, self._clock = handovers, outbox, clock
 
-    # ---- asking ----------------------------------------------------------------------------
+    # ---- requesting ------------------------------------------------------------------------
 
     async def ask(self, user_id: str, email: str, ip: str) -> None:
-        """Ask for a new address: a mail to it, and a notice to the one so far. The response does
-        not tell whether another account has the new one.
+        """Request a new address: it gets a mail, and the current one gets a notice. The response
+        does not reveal whether another account has the new one.
 
         Raises:
             BadRequest: the text cannot be an e-mail address.
             EmailDomainRefused: EMAIL_DOMAINS does not have its domain.
-            RateLimited: too many mails were asked for from this client address.
+            RateLimited: too many mails were requested from this client address.
             Unauthenticated: the account is deleted.
         """
         address = normalised_email(email)
@@ -88,7 +88,7 @@ class AddressChanges:
         await self._database.run(work)
 
     def decide(self, db: peewee.Database, to: str, values: dict[str, str]) -> Decided:
-        """The mail to the new address, if the account is as it was."""
+        """The mail to the new address, if the account has not changed since the request."""
         user = locked_one(User.select().where(User.id == values["user"]), db)
         if user is None or link_rows.state_of(user) != values["state"]:
             return Decided()
@@ -129,18 +129,19 @@ class AddressChanges:
         User.update(values).where(User.id == user.id).execute(db)
         for name, value in values.items():
             setattr(user, name, value)
-        account_rows.tell(db, self._outbox, "user.changed", user, "email")
+        account_rows.write_event(db, self._outbox, "user.changed", user, "email")
 
     # ---- undoing ---------------------------------------------------------------------------
 
     async def undo(self, token: str, ip: str) -> str:
-        """Give an account its former address back. Whoever changed the address had its password and
-        may have added other ways in: the password is void, login sessions end, and second factors,
-        passkeys, linked identities, and API keys and invitations made since the change are gone. A
-        mail with a link to set a new password goes to the address. Returns the user's id.
+        """Restore the former address of an account. The user who changed the address had its
+        password, and may have added other credentials. So the password is invalidated, login
+        sessions end, and second factors, passkeys, linked identities, and the API keys and
+        invitations created since the change are removed. The address gets a mail with a link that
+        sets a new password. Returns the user's id.
 
         Raises:
-            LinkRefused: the link is invented, used or expired.
+            LinkRefused: the link is forged, used or expired.
             RateLimited: as `LinkTokens.recognise`.
         """
         hash_ = await self._tokens.recognise(token, ip)

@@ -31,12 +31,12 @@ PURPOSES: tuple[Purpose, ...] = ("verify", "change")
 
 
 class Confirmed(msgspec.Struct, frozen=True):
-    """What a link did.
+    """The result of using a link.
 
     Attributes:
         purpose: "verify" or "change".
-        set_password: where the owner of the address sets a password, if the account was handed
-            over to them.
+        set_password: the URL where the owner of the address sets a password, if the account was
+            handed over to them.
     """
 
     user_id: str
@@ -66,17 +66,17 @@ class Confirmations:
         self._forgotten, self._clock = forgotten, clock
 
     async def use(self, token: str, ip: str, user_id: str, password: str | None) -> Confirmed:
-        """Confirm an address. What is refused does not use the link up.
+        """Confirm an address. A refused attempt does not use up the link.
 
         Args:
             user_id: the account that the caller is signed in to; empty for none.
-            password: of the account, if the caller is not.
+            password: the account's, if the caller is not signed in.
 
         Raises:
-            LinkRefused: the link is invented, used or expired, or its account was changed meanwhile
+            LinkRefused: the link is forged, used or expired, or its account was changed meanwhile
                 or is an administrator's and cannot be handed over.
             WrongPassword: it is wrong.
-            ReauthenticationNeeded: the account's new address takes a password or a sign-in.
+            ReauthenticationNeeded: a new address requires a password or a sign-in.
             RateLimited: as `LinkTokens.recognise`.
         """
         hash_ = await self._tokens.recognise(token, ip)

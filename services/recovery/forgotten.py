@@ -1,7 +1,7 @@
 """Forgotten passwords: a mail with a link, to an address that has an account.
 
-The response and its time are the same for every address: the request writes a question, and what
-comes of it is decided in the background.
+The response and its time are the same for every address, because the request only writes a row,
+which is processed in the background.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Forgotten:
 
     Args:
         clock: epoch seconds that never go back within the process.
-        made: called with the user of every link, after its commit.
+        made: called with the user of every new link, after its commit.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Forgotten:
         self._clock, self._made = clock, made
 
     async def ask(self, email: str, ip: str, kept: str = "") -> None:
-        """Ask for a link, whether or not there is such an account.
+        """Request a link, whether or not there is such an account.
 
         Args:
             kept: the device cookie that was presented.
 
         Raises:
             BadRequest: the text cannot be an e-mail address.
-            RateLimited: too many mails were asked for from this client address.
+            RateLimited: too many mails were requested from this client address.
         """
         address = normalised_email(email)
         is_known = self._devices.recognise(kept, address) is not None
@@ -60,8 +60,8 @@ class Forgotten:
             await self._database.run(self._mails.ask, "forgot", address, {})
 
     def decide(self, db: peewee.Database, to: str, _: dict[str, str]) -> Decided:
-        """The mail, if the address is that of an account that may sign in. An address that was
-        given up may be somebody else's by now."""
+        """The mail, if the address has an account that may sign in. An address that was given up
+        may belong to another person by now."""
         user = locked_one(User.select().where(User.email == to), db)
         if user is None or user.disabled_at is not None or user.email_given_up:
             return Decided()

@@ -1,4 +1,4 @@
-"""Tells the owner of an account by mail of sign-ins on devices that were not known."""
+"""Notifies the owner of an account by mail of sign-ins on unknown devices."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class NewSignIns:
 
     def notice(self, db: peewee.Database, user: User, device: Device) -> None:
         """Write a mail if neither the device nor its network has signed in to the account before.
-        To be called before the network is recorded."""
+        Call it before the network is recorded."""
         if not (user.email_verified or self._mode == "off"):
             return
         if self._devices.recognise(device.kept, user.email) is not None:
@@ -54,7 +54,7 @@ class NewSignIns:
 
 
 def described(agent: str) -> str:
-    """Describe a User-Agent in fixed words, as the client can send any text."""
+    """Describe a User-Agent in fixed words, because the client can send any text."""
     named = next(
         (name for mark, name in zip(PROGRAMS, NAMES, strict=True) if mark in agent), "a program"
     )

@@ -27,7 +27,7 @@ from services.storage.database import Database
 
 @dataclass(frozen=True)
 class RecoveryParts:
-    """The services that handlers may call. `asked`: what becomes of questions."""
+    """The services that handlers may call. `asked`: decides requests, by kind."""
 
     forgotten: Forgotten
     verification: Verification
@@ -55,8 +55,8 @@ def join(
     """Create and connect the services.
 
     Args:
-        forgotten: called with the user of every link that was asked for.
-        opened: called with the user of every account that was opened in the background.
+        forgotten: called with the user of every requested link.
+        opened: called with the user of every account that is created in the background.
     """
     clock = clock or SteadyClock()
     of_mails = MailLimits(limits)

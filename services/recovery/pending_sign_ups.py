@@ -1,8 +1,8 @@
-"""Sign-ups where EMAIL_VERIFICATION is `required`: the same answer for every address.
+"""Sign-ups if EMAIL_VERIFICATION is `required`: the same response for every address.
 
 The request checks everything that does not depend on the address, hashes the password, and writes
-a question. The account is made in the background, or a mail tells the owner of an address that has
-one.
+a row. The account is created in the background. If the address already has an account, its owner
+gets a mail instead.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from services.storage.database import Database
 from services.storage.row_locks import locked_one
 
 FIRST = "yes"
-"""Of a sign-up that was asked for while there was no account."""
+"""Marks a sign-up that was requested while there was no account."""
 
 log = logging.getLogger("usher.accounts")
 
 
 class PendingSignUps:
-    """Takes sign-ups, and opens the accounts.
+    """Accepts sign-ups, and creates the accounts.
 
     Args:
         clock: epoch seconds that never go back within the process.
@@ -66,10 +66,10 @@ class PendingSignUps:
         self._clock, self._opened = clock, opened
 
     async def ask(self, email: str, password: str, name: str, ip: str, invitation: str) -> None:
-        """Take a sign-up. It counts for the client's address.
+        """Accept a sign-up. It counts for the client's address.
 
         Raises:
-            As `Accounts.sign_up`, but for a taken address, of which the response says nothing.
+            As `Accounts.sign_up`, except for a taken address, which the response does not reveal.
         """
         address, shown = normalised_email(email), checked_name(name)
         self._registration.check_domain(address)
@@ -92,13 +92,13 @@ class PendingSignUps:
         if account_rows.is_anybody(db):
             admitted = self._registration.admit(db, address, invited)
         else:
-            # Decided later: of several that found nobody, only one is the first.
+            # Decided later: of concurrent sign-ups without an account, only one is the first.
             first = FIRST
         values = {"name": name, "hash": hash_, "role": admitted.role, "first": first}
         self._mails.ask(db, "sign_up", address, {**values, "invitation": admitted.invitation})
 
     def decide(self, db: peewee.Database, to: str, values: dict[str, str]) -> Decided:
-        """Open the account, or tell the owner of the address of the one that there is."""
+        """Create the account, or write a mail to the owner of the existing one."""
         user = locked_one(User.select().where(User.email == to), db)
         if user is not None and self._verification.is_open(user):
             return Decided(self._verification.letter(db, user))
@@ -124,7 +124,7 @@ class PendingSignUps:
         return Decided(letter, partial(self._after, str(user.id), done))
 
     def _admitted(self, db: peewee.Database, address: str, values: dict[str, str]) -> Admitted:
-        """What was decided at the request; or now, if the sign-up would have been the first.
+        """The decision made at the request, or made now if the sign-up could have been the first.
 
         Raises:
             SignupClosed, InvitationNeeded: another was the first, and SIGNUP allows no more.

@@ -1,4 +1,4 @@
-"""Proves the address of an account by a link in a mail."""
+"""Verifies the address of an account with a link in a mail."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAGE = "/confirm-email"
 
 
 class Verification:
-    """Sends links that prove an address. `confirmations.py` uses them.
+    """Sends links that verify an address. `confirmations.py` uses them.
 
     Args:
         clock: epoch seconds that never go back within the process.
@@ -43,18 +43,18 @@ class Verification:
         self.mode = mode
 
     async def ask(self, email: str, ip: str) -> None:
-        """Ask for the mail again, whether or not there is such an account.
+        """Request the mail again, whether or not there is such an account.
 
         Raises:
             BadRequest: the text cannot be an e-mail address.
-            RateLimited: too many mails were asked for from this client address.
+            RateLimited: too many mails were requested from this client address.
         """
         address = normalised_email(email)
         if await self._limits.take(ip, address, "verify") and self.mode != "off":
             await self._database.run(self._mails.ask, "verify", address, {})
 
     def decide(self, db: peewee.Database, to: str, _: dict[str, str]) -> Decided:
-        """The mail, if the address is that of an account and nobody has proven it."""
+        """The mail, if the address has an account and is not verified."""
         user = locked_one(User.select().where(User.email == to), db)
         if user is None or not self.is_open(user):
             return Decided()

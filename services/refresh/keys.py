@@ -18,12 +18,12 @@ from services.keyed_tokens import KeyedTokens
 from services.storage.database import Database
 
 WITHOUT_CHECKSUM = "none"
-"""Stands for tokens of before the checksum."""
+"""The key id of tokens without a checksum, from earlier versions."""
 DAY_SECONDS = 86_400.0
 
 
 class RefreshKeys:
-    """Knows retired secrets by their key ids, as last read.
+    """The key ids of retired secrets, as last read.
 
     Args:
         ttl: seconds that a refresh token lives.
@@ -41,14 +41,15 @@ class RefreshKeys:
         self._retired: frozenset[str] = frozenset()
 
     def is_retired(self, key_id: str) -> bool:
-        """Whether tokens with this key id may live although their checksum cannot be verified."""
+        """Whether tokens with this key id may be valid although their checksum cannot be
+        verified."""
         return key_id in self._retired and key_id not in self._tokens.keyring.keys
 
     async def read(self) -> None:
         """Record the secret in use, and read the others.
 
         Raises:
-            DatabaseUnavailable: to be tried again later.
+            DatabaseUnavailable: retry later.
         """
         self._retired = await self._database.run(self._read)
 

@@ -1,7 +1,7 @@
 """Rate-limits token refresh. A refresh token that was not issued here costs no look-up.
 
-A token with a valid checksum is looked up in the database, however many bad ones came from the same
-address before. All others count for the address; after a hundred in an hour it gets 429.
+A token with a valid checksum is always looked up in the database, however many invalid ones came
+from the same address. Invalid ones count for the address; after a hundred in an hour it gets 429.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Refreshes:
         """New tokens for a refresh token.
 
         Args:
-            token: as it came.
-            ip: the address that it came from.
+            token: as the client sent it.
+            ip: the client's address.
 
         Raises:
             Unauthenticated: as `RefreshRotation.refresh`.
-            RateLimited: too many of this user, or none from an address that sent too many.
+            RateLimited: too many of this user, or too many invalid ones from this address.
         """
         of = self._limits.of
         ours = self._tokens.read(token)
@@ -71,7 +71,7 @@ class Refreshes:
                 # A holder of an old token must not use up the user's refreshes.
                 taken.give_back(_USER)
             raise
-        except BaseException:  # cancelled too: what was taken must be given back
+        except BaseException:  # also if cancelled: the counted hit must be given back
             taken.give_back()  # it is unknown whether the token was valid
             raise
         if not counts_when_good:

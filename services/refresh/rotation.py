@@ -29,8 +29,8 @@ class RefreshRotation:
     """Exchanges refresh tokens.
 
     Args:
-        steady: as `clock`, but not set back while the process lives; for the grace of racing tabs.
-            The clock itself by default.
+        steady: as `clock`, but never set back within the process; used for the grace period of
+            concurrent tabs. The clock itself by default.
     """
 
     def __init__(

@@ -4,17 +4,18 @@ The tokens of a session are numbered in steps. The first has step 1, and each us
 next step. The session records the newest step that was used. These tokens are accepted:
 
 - A token of the next step: the newest.
-- A token of the current step, the one before the newest. The response with the newest may
-  have been lost, and nothing shows yet that it arrived. Issuing another response invalidates the
-  unused tokens of the first one.
-- Any token for a short grace period after its first use: the tabs of one browser race.
+- A token of the current step, the one before the newest. The response with the newest may have been
+  lost, as long as nothing shows that it arrived. Issuing another response invalidates the unused
+  tokens of the first one.
+- Any token for a short grace period after its first use, because the tabs of one browser refresh
+  concurrently.
 
 Any other token was copied (RFC 9700 section 4.14.2). A thief and the owner cannot both go on: one
 of them presents a token that the other's use has passed or invalidated, and the session ends.
 
-The grace is measured without trusting a wall clock. A counter in the database is advanced every few
-seconds by whichever node comes first, and at every start of a node by more than a grace lasts. A
-clock that was set back, or a restart, can never make an old use look recent.
+The grace period does not rely on a wall clock alone. A counter in the database is advanced every
+few seconds by one of the nodes, and at every start of a node by more than a grace period. So a
+clock that was set back, or a restart, never makes an old use look recent.
 """
 
 from __future__ import annotations
@@ -31,30 +32,30 @@ from services.storage.row_locks import locked_one
 REFRESH_GRACE_SECONDS = 10.0
 """Parallel tabs send the same cookie; each of them gets 200 this long."""
 CLOCK_SKEW_SECONDS = 2.0
-"""Accepted difference of the nodes' clocks. A first use further in the future was written before a
-clock was set back: nothing is known of how long ago it was, so there is no grace. Where the clock
-comes to that moment again, the counter tells that time has passed."""
+"""Accepted difference of the nodes' clocks. A first use further in the future was recorded before a
+clock was set back: its age is unknown, so there is no grace period. When the clock reaches that
+time again, the counter shows that time has passed."""
 
 TICK_KEY = "refresh_tick"
 TICK_SECONDS = 5.0
 """The loops of all nodes together advance the counter once in about this time."""
 GRACE_TICKS = 3
-"""As many ticks as the grace of ten seconds may see pass."""
+"""The most ticks within the grace period of ten seconds."""
 
 
 class Moment(NamedTuple):
-    """Now, or when something was used first.
+    """The current time, or the time of a first use.
 
     Attributes:
-        at: epoch seconds, of a clock that is not set back while its process lives.
-        tick: of the counter in the database.
+        at: epoch seconds, of a clock that is never set back within its process.
+        tick: the value of the counter in the database.
     """
 
     at: float | None
     tick: int | None
 
     def is_recent(self, now: Moment) -> bool:
-        """Whether it was a moment ago, by the clock and by the counter."""
+        """Whether it is within the grace period, by the clock and by the counter."""
         if self.at is None or self.tick is None or now.at is None or now.tick is None:
             return False
         passed = now.at - self.at
@@ -63,7 +64,7 @@ class Moment(NamedTuple):
 
 
 class TokenStep(NamedTuple):
-    """A refresh token, as it is behind its session's lock.
+    """A refresh token, as read under the lock of its session.
 
     Attributes:
         used: its first use.
@@ -82,7 +83,7 @@ class TokenStep(NamedTuple):
 
 
 class SessionStep(NamedTuple):
-    """A login session, locked. `step`: the newest that was used; `used`: when it was first."""
+    """A locked login session. `step`: the newest step that was used; `used`: its first use."""
 
     id: str
     step: int
@@ -90,10 +91,10 @@ class SessionStep(NamedTuple):
 
 
 class Used(NamedTuple):
-    """What the use of a token changes.
+    """The changes by the use of a token.
 
     Attributes:
-        next_step: of the token that takes its place.
+        next_step: the step of the token that replaces it.
         is_first: whether the token was not used before.
         is_newest_step: whether its session's newest step is now the token's.
         replaces: whether unused tokens of the next step become invalid.
@@ -106,11 +107,11 @@ class Used(NamedTuple):
 
 
 def use(session: SessionStep, token: TokenStep, now: Moment) -> Used | None:
-    """Decide what the use of a token changes; None for a copied one.
+    """Decide what the use of a token changes. Returns None if the token was copied.
 
     Args:
-        session: the token's, locked and alive.
-        token: as it is behind that lock, not expired.
+        session: the token's login session, locked and active.
+        token: as read under that lock, not expired.
     """
     racing = token.used.is_recent(now)
     if not (racing or _is_newest(session, token) or _is_before_newest(session, token)):
@@ -154,10 +155,10 @@ class RefreshTicks:
     async def tick(self) -> None:
         """Advance by one, unless another node has done so since the last call.
 
-        The first call advances past any grace: what was used before this start is not recent.
+        The first call advances past the grace period: no use before this start is recent.
 
         Raises:
-            DatabaseUnavailable: to be tried again later.
+            DatabaseUnavailable: retry later.
         """
         by = GRACE_TICKS + 1 if self._seen is None else 1
         self._seen = await self._database.run(_advance, by, self._seen)
@@ -174,7 +175,7 @@ def _advance(db: peewee.Database, by: int, seen: int | None) -> int:
     row = locked_one(Installation.select().where(Installation.key == TICK_KEY), db)
     if row is None:
         first = Installation.insert(key=TICK_KEY, value=str(by))
-        first.on_conflict_ignore().execute(db)  # of several nodes that start at once
+        first.on_conflict_ignore().execute(db)  # another node starts at the same time
         return by
     now = int(row.value)
     if seen is not None and now != seen:

@@ -1,7 +1,7 @@
-"""Who may open an account: SIGNUP, EMAIL_DOMAINS, invitations, and proven addresses.
+"""Who may create an account: SIGNUP, EMAIL_DOMAINS, invitations, and proven addresses.
 
-Begin with `registration.py`, which every way to sign up asks. `invitations.py` creates invitations,
-`handovers.py` gives an account to the owner of its address.
+Begin with `registration.py`, which decides about every sign-up. `invitations.py` creates
+invitations, `handovers.py` hands an account over to the owner of its address.
 
 May import: limits, sessions, storage.
 """

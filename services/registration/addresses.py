@@ -1,4 +1,4 @@
-"""E-mail addresses in one spelling."""
+"""Normalises e-mail addresses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NEVER_IN_ADDRESS = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 def normalised_email(email: str) -> str:
     """Normalise an e-mail address: NFKC, stripped, lower case, IDNA domain.
 
-    So no two accounts have addresses that look the same.
+    It ensures that no two accounts have addresses that look the same.
 
     Raises:
         BadRequest: the text cannot be an e-mail address. Whether the address exists is not checked.
@@ -26,7 +26,7 @@ def normalised_email(email: str) -> str:
     try:
         domain = domain.rstrip(".").encode("idna").decode()
     except UnicodeError as error:
-        raise BadRequest.of("email", "its domain is not a domain") from error
+        raise BadRequest.of("email", "its domain is invalid") from error
     address = f"{local}@{domain}"
     hidden = any(unicodedata.category(c) in _NEVER_IN_ADDRESS for c in address)
     if len(address) > MAX_EMAIL_LENGTH or hidden or not _EMAIL.fullmatch(address):

@@ -34,13 +34,13 @@ OnHandover = Callable[[peewee.Database, str], object]
 
 
 class Handover(msgspec.Struct, frozen=True):
-    """An account that was given to the owner of its address, to be passed to `finish`.
+    """An account that was handed over to the owner of its address. Pass it to `finish`.
 
     Attributes:
         user_id: the account.
         proven_by: "mail", or "oauth:" and the provider's name.
-        ended: what to publish.
-        afterwards: what to call after the commit.
+        ended: the revocation to publish.
+        afterwards: functions to call after the commit.
     """
 
     user_id: str
@@ -63,8 +63,8 @@ class Handovers:
         self._on_done: Callable[[str, str], None] = lambda *_: None
 
     def on_handover(self, act: OnHandover) -> None:
-        """Call `act` with the user id within the transaction, to delete further ways in. A function
-        that it returns is called after the commit."""
+        """Call `act` with the user id within the transaction, to delete further credentials. If it
+        returns a function, that is called after the commit."""
         self._acts.append(act)
 
     def on_done(self, act: Callable[[str, str], None]) -> None:
@@ -80,7 +80,7 @@ class Handovers:
             proven_by: "mail", or "oauth:" and the provider's name.
 
         Returns:
-            None if the account is not given away: its address is verified already or was given up,
+            None if the account is not handed over: its address is already verified or was given up,
             or it is disabled or an administrator's. Then nothing is changed.
         """
         if user.email_verified or user.email_given_up:
@@ -96,13 +96,13 @@ class Handovers:
     def clear(
         self, db: peewee.Database, user: User, proven_by: str, reason: str, since: float = 0.0
     ) -> Handover:
-        """Take every way into an account away but its password and its links. Call `finish` after
-        the commit.
+        """Remove all credentials of an account except its password and its links. Call `finish`
+        after the commit.
 
         Args:
             user: the row, locked; its attributes are brought up to date.
             reason: why its login sessions and keys end.
-            since: of API keys and invitations only those that were made later go, epoch seconds.
+            since: epoch seconds; earlier API keys and invitations stay.
         """
         done = [act(db, user.id) for act in self._acts]
         afterwards: list[Callable[[], object]] = [after for after in done if callable(after)]
@@ -118,8 +118,8 @@ class Handovers:
     def _end_keys(
         self, db: peewee.Database, user_id: str, reason: str, since: float
     ) -> list[Revocation]:
-        """Revoke the keys that the account made while it was an administrator's: they would be
-        valid again if it became one's again."""
+        """Revoke the keys that the account created as an administrator's: they would be valid again
+        if it became one again."""
         mine = (ApiKey.created_by == user_id) & ApiKey.revoked_at.is_null()
         mine &= ApiKey.created_at >= since
         ids = [key.id for key in ApiKey.select(ApiKey.id).where(mine).execute(db)]

@@ -10,8 +10,8 @@ from models.invitation import Invitation
 from models.user import User
 
 CLOCK_SKEW_SECONDS = 60.0
-"""How far the clocks of nodes may be apart. An invitation that was made further ahead is not taken:
-a clock was set back, and nothing is known of its age."""
+"""Accepted difference of the nodes' clocks. An invitation from further in the future is refused: a
+clock was set back, and its age is unknown."""
 
 
 def insert(db: peewee.Database, values: dict[str, object]) -> None:
@@ -21,17 +21,17 @@ def insert(db: peewee.Database, values: dict[str, object]) -> None:
 
 def is_valid(db: peewee.Database, hash_: str, now: float) -> bool:
     """Whether an invitation can be used by some address. Does not use it."""
-    return _living(now).where(Invitation.hash == hash_).exists(db)
+    return _active(now).where(Invitation.hash == hash_).exists(db)
 
 
 def take(db: peewee.Database, hash_: str, address: str, now: float) -> Invitation | None:
-    """Use an invitation up. Of concurrent callers only one gets it.
+    """Use an invitation up. Of concurrent callers, only one succeeds.
 
     Args:
         address: the normalised address of the new account.
     """
     for_it = Invitation.email.is_null() | (Invitation.email == address)
-    found = _living(now).where((Invitation.hash == hash_) & for_it).get_or_none(db)
+    found = _active(now).where((Invitation.hash == hash_) & for_it).get_or_none(db)
     if found is None:
         return None
     # A concurrent delete waits for the other's commit, and then deletes nothing.
@@ -39,12 +39,12 @@ def take(db: peewee.Database, hash_: str, address: str, now: float) -> Invitatio
     return found if done else None
 
 
-def living(db: peewee.Database, after: str, limit: int, now: float) -> list[Invitation]:
-    """Invitations that can be used, newest first, those that follow the one with the id `after`."""
-    query = _living(now)
+def active(db: peewee.Database, after: str, limit: int, now: float) -> list[Invitation]:
+    """Invitations that can be used, newest first, beginning after the one with the id `after`."""
+    query = _active(now)
     if after:
         last = Invitation.select().where(Invitation.id == after).get_or_none(db)
-        if last is None:  # used or revoked meanwhile: its place is not known any more
+        if last is None:  # used or revoked meanwhile, so its position is unknown
             return []
         same_time = (Invitation.created_at == last.created_at) & (Invitation.id > last.id)
         query = query.where((Invitation.created_at < last.created_at) | same_time)
@@ -58,11 +58,11 @@ def delete(db: peewee.Database, invitation_id: str) -> bool:
 
 
 def count_of(db: peewee.Database, now: float) -> int:
-    """How many invitations can be used."""
-    return int(_living(now).count(db))
+    """Number of invitations that can be used."""
+    return int(_active(now).count(db))
 
 
-def _living(now: float) -> peewee.ModelSelect[Invitation]:
+def _active(now: float) -> peewee.ModelSelect[Invitation]:
     maker: Any = User.select(User.id).where((User.role == "admin") & User.disabled_at.is_null())
     in_time = (Invitation.created_at - CLOCK_SKEW_SECONDS <= now) & (Invitation.expires_at > now)
     may = Invitation.made_by_command | Invitation.created_by.in_(maker)

@@ -1,8 +1,7 @@
 """Creates, lists and revokes invitations.
 
 A link is `PUBLIC_URL/sign-in#invitation=…`: browsers do not send the fragment, so it appears in no
-log of a server or proxy. An invitation works once, and only while the administrator who made it is
-one.
+log of a server or proxy. An invitation works once, and only while its creator is an administrator.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ MAX_LIVING = 10_000
 class InvitationRow(msgspec.Struct, frozen=True):
     """An invitation, as shown to administrators. Times are epoch seconds.
 
-    `email`: whom it is for, None for anybody. `created_by`: None if it was made on the command
-    line.
+    `email`: the only address that may use it, None for any. `created_by`: None if it was created on
+    the command line.
     """
 
     id: str
@@ -99,9 +98,9 @@ class Invitations:
             created_by: the administrator; None on the command line.
             email: the only address that may sign up with it, to which the link is sent as well;
                 None for any.
-            role: of the account that it opens.
+            role: the role of the new account.
             seconds: how long it is valid.
-            sid: the administrator's login session, which has to be alive still.
+            sid: the administrator's login session, which must still be active.
 
         Raises:
             BadRequest: the text cannot be an e-mail address.
@@ -132,17 +131,17 @@ class Invitations:
         try:
             await self._database.run(work)
         except peewee.IntegrityError as error:
-            raise Unauthenticated("invitation: its maker's account is gone") from error
+            raise Unauthenticated("invitation: its creator's account was deleted") from error
         return NewInvitation(row, url)
 
-    async def living(self, after: str, limit: int) -> list[InvitationRow]:
+    async def active(self, after: str, limit: int) -> list[InvitationRow]:
         """Invitations that can be used, newest first.
 
         Args:
-            after: the id of the last one of the page before, or empty.
-            limit: the most that are returned.
+            after: the id of the last one of the previous page, or empty.
+            limit: the maximum number.
         """
-        found = await self._database.run(invitation_rows.living, after, limit, self._clock())
+        found = await self._database.run(invitation_rows.active, after, limit, self._clock())
         return [_shown(row) for row in found]
 
     async def revoke(self, invitation_id: str) -> None:

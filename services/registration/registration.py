@@ -1,4 +1,4 @@
-"""Decides whether an account may be opened. Every way to sign up asks here."""
+"""Decides whether an account may be created, for every kind of sign-up."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from services.storage.database import Database
 
 Mode = Literal["open", "invite", "closed"]
 PREFIX = "usher_inv_"
-"""Before tokens, so that secret scanners find leaked ones."""
+"""Prefix of tokens, so that secret scanners find leaked ones."""
 MAX_TOKEN_LENGTH = 128
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """An account that may be opened. `invitation`: the id of the one that was used, or empty."""
+    """An account that may be created. `invitation`: the id of the one that was used, or empty."""
 
     role: Role = "user"
     invitation: str = ""
@@ -40,7 +40,7 @@ class Admitted(msgspec.Struct, frozen=True):
 class Registration:
     """The rules of SIGNUP and EMAIL_DOMAINS.
 
-    The very first account can always be opened, whatever SIGNUP says; EMAIL_DOMAINS applies to it.
+    The first account can always be created, whatever SIGNUP says; EMAIL_DOMAINS applies to it.
 
     Args:
         mode: SIGNUP.
@@ -82,13 +82,13 @@ class Registration:
 
     @property
     def proves_domains(self) -> bool:
-        """Whether EMAIL_DOMAINS is set, so that a provider has to vouch for the address."""
+        """Whether EMAIL_DOMAINS is set, so that a provider has to verify the address."""
         return bool(self._domains)
 
     # ---- sign-ups --------------------------------------------------------------------------
 
     async def check(self, invitation: str, ip: str) -> str | None:
-        """Refuse a sign-up early, before it costs anything. `admit` decides.
+        """Refuse a sign-up early, before the expensive work. `admit` makes the final decision.
 
         Args:
             invitation: the token of an invitation, or empty.
@@ -99,7 +99,7 @@ class Registration:
 
         Raises:
             SignupClosed, InvitationNeeded: as SIGNUP says.
-            InvitationRefused: the invitation is invented, used, revoked or expired.
+            InvitationRefused: the invitation is forged, used, revoked or expired.
             RateLimited: too many invalid invitations from this address, or too many attempts
                 with one invitation.
         """
@@ -109,14 +109,16 @@ class Registration:
         if hash_ is not None and not await self._database.run(
             invitation_rows.is_valid, hash_, self._clock()
         ):
-            raise await self._refused("used, revoked or expired, or its maker may not invite", ip)
+            raise await self._refused(
+                "used, revoked or expired, or its creator is no administrator", ip
+            )
         return hash_
 
     async def recognise(self, invitation: str, ip: str) -> str:
-        """The hash of an invitation's token, if the token was issued here. No look-up is made.
+        """The hash of an invitation's token, if its checksum is valid. No look-up is made.
 
         Raises:
-            InvitationRefused: it was not.
+            InvitationRefused: it is not.
             RateLimited: as `check`.
         """
         if not self._checksums.holds(invitation, PREFIX, MAX_TOKEN_LENGTH):
@@ -138,8 +140,8 @@ class Registration:
         return self._is_anybody_known
 
     def admit(self, db: peewee.Database, address: str, invitation: str | None) -> Admitted:
-        """Decide on an account that is not the first, within the transaction that inserts it. The
-        invitation is used up.
+        """Decide on an account that is not the first, within the transaction that inserts it. It
+        uses up the invitation.
 
         Args:
             address: the normalised address of the account.

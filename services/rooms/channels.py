@@ -19,6 +19,7 @@ from models.channel import Channel, ChannelMember
 from services.accounts.display_names import checked_text
 from services.claims import Role
 from services.errors import NotFound, OwnerStays, Unauthenticated
+from services.grants.many import grants_of_pairs
 from services.grants.queries import USERS_AT_ONCE, grants_among, grants_in, grants_of
 from services.grants.rules import BACKEND, Found, Grant, Right, RightName
 from services.outbox import (
@@ -47,6 +48,7 @@ from services.rooms.channel_rows import (
 from services.rooms.shares import UNLIMITED, Shares, check_new_channel, check_new_member
 from services.sessions.control import Revocation
 from services.sessions.revocations import Revocations
+from services.storage.batched_reads import BatchedReads
 from services.storage.database import Database
 
 __all__ = ["EVERYBODY", "MAX_PAGE", "Channels", "Grant", "Right"]
@@ -77,6 +79,7 @@ class Channels:
         self._outbox = outbox
         self._shares = shares
         self._database, self._revocations, self._clock = database, revocations, clock
+        self._rights = BatchedReads(database, grants_of_pairs, "rights")
 
     # ---- who may -----------------------------------------------------------------------------
 
@@ -101,6 +104,19 @@ class Channels:
             granted |= await self._database.run(grants_in, channel_id, some)
         return granted
 
+    async def grant_of(self, user_id: str, channel_id: str) -> Grant | None:
+        """A user's right in a channel now; None without one. Many are looked up together.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be read.
+            Busy: too many wait.
+        """
+        return await self._rights.of((user_id, channel_id))
+
+    async def close(self) -> None:
+        """Stop looking rights up. Those who wait are refused."""
+        await self._rights.close()
+
     async def grants_among(self, user_id: str, channel_ids: Iterable[str]) -> dict[str, Grant]:
         """A user's rights in these channels, without channels that the user may not read.
 
@@ -112,18 +128,20 @@ class Channels:
     # ---- reading -----------------------------------------------------------------------------
 
     async def page(
-        self, user_id: str, after: str, limit: int
+        self, user_id: str, after: str, limit: int, words: str = ""
     ) -> tuple[list[ChannelItem], str | None]:
         """A page of the channels that a user may read, newest first, and the next page's cursor.
 
         Args:
             after: the cursor that the previous page returned; "" for the first page.
+            words: only channels with this in their name.
 
         Raises:
             BadRequest: `after` is not such a cursor.
         """
-        # One more than asked for tells whether this is the last page.
-        items = await self._database.run(list_channels, user_id, older_than(after), limit + 1)
+        # One more than requested shows whether this is the last page.
+        wanted = older_than(after)
+        items = await self._database.run(list_channels, user_id, wanted, limit + 1, words)
         page = items[:limit]
         return page, cursor_of(page[-1]) if len(items) > limit else None
 

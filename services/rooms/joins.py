@@ -51,7 +51,9 @@ class Joins:
         self._admission, self._rooms, self._limit = admission, rooms, limit
         self._places: dict[str, Place] = {}
 
-    async def admit(self, credential: Credential, beside: Credential | None = None) -> Identity:
+    async def admit(
+        self, credential: Credential, beside: Credential | None = None, session_id: str = ""
+    ) -> Identity:
         """Identify a credential. The identity's rooms are subscribed when this returns.
 
         The caller must enter the identity into the hub, or call `release`, before it awaits
@@ -59,6 +61,7 @@ class Joins:
 
         Args:
             beside: the cookie that was sent together with an explicit credential.
+            session_id: of the socket, if it has one already.
 
         Raises:
             TwoIdentities: the cookie belongs to another login session.
@@ -68,11 +71,11 @@ class Joins:
         claims = await self._claims_of(credential)
         if beside is not None:
             self._check_same_session(claims, beside)
-        return await self.admit_claims(claims)
+        return await self.admit_claims(claims, session_id)
 
-    async def admit_claims(self, claims: Claims) -> Identity:
+    async def admit_claims(self, claims: Claims, session_id: str = "") -> Identity:
         """Identify verified claims. Returns and raises as `admit`."""
-        place = self._limit.take(claims)
+        place = self._limit.take(claims, session_id)
         own = (user_room(claims.sub),)
         pending = self._rooms.subscribe(own)  # issued together with the look-up in Redis
         try:

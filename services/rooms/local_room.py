@@ -28,6 +28,7 @@ class LocalRoom:
         "last",
         "lost_at",
         "members",
+        "name",
         "since",
         "unsent",
         "unsent_bytes",
@@ -35,7 +36,9 @@ class LocalRoom:
         "waiting",
     )
 
-    def __init__(self, since: float, epoch: str) -> None:
+    def __init__(self, name: str, since: float, epoch: str) -> None:
+        self.name = name
+        """One string for all its members."""
         self.members: dict[RoomMember, float] = {}
         """When each came in, epoch seconds by this node's clock; the last is the newest."""
         self.held = 0
@@ -43,8 +46,8 @@ class LocalRoom:
         self.since, self.epoch = since, epoch
         self.behind, self.lost_at = False, since
         self.catching_up: asyncio.Task[None] | None = None
-        self.waiting: list[LoggedMessage] = []
-        self.unsent: list[bytes] = []
+        self.waiting: list[LoggedMessage] | None = None
+        self.unsent: list[bytes] | None = None
         self.unsent_bytes = 0
         self.until: dict[RoomMember, float] | None = None
         """For members of a room that needs a step-up: when their proof ends, by

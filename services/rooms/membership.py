@@ -1,7 +1,7 @@
 """The rooms of one socket: the ones it may enter, and the ones it is in.
 
 A room whose channel asks for a step-up is guarded: the socket is in it only while the proof of its
-token is fresh. The end of the proof is exact. A timer leaves the rooms and tells the client, but
+token is fresh. The end of the proof is exact. A timer leaves the rooms and notifies the client, but
 what goes in or out is decided by the clock each time, as a timer of a busy loop is late.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 
 from services.grants.rules import MAX_ROOMS, Grant, Right
 from services.rooms.local_room import RoomMember
@@ -20,6 +21,7 @@ from services.websocket.protocol import Member, encode_event
 
 OWN_ROOM = Grant(Right.WRITE, 0.0)
 """What everybody may do in the room of their own sockets, from the beginning."""
+NO_ROOMS: frozenset[str] = frozenset()
 LEAST_DELAY = 0.001
 """Seconds, of a timer that came too early."""
 
@@ -57,12 +59,13 @@ class Membership:
     ) -> None:
         self._rooms, self._presence = rooms, presence
         self._member, self._user = member, user
-        self._grants = dict(grants)
+        # Neither is changed in place: a socket that is idle shares what it can with others.
+        self._grants = grants
         self._guarded = _guarded(grants)
         """Rooms that need a proof."""
         self.proof_ends_at = proof_ends_at
         self._timer: asyncio.TimerHandle | None = None
-        self._joined: dict[str, None] = {}
+        self._joined: tuple[str, ...] = ()
 
     def names(self) -> list[str]:
         """The rooms that the socket is in."""
@@ -94,11 +97,13 @@ class Membership:
 
     def enter(self, names: Iterable[str]) -> None:
         """Enter rooms that are subscribed. Does not wait."""
+        inside, now = dict.fromkeys(self._joined), self._rooms.clock()
         for name in names:
-            if name not in self._joined:
-                self._joined[name] = None
-                self._rooms.enter(self._member, name)
-                self._presence.on_enter(name, self._user, self._member.session_id)
+            if name not in inside:
+                shared = self._rooms.enter(self._member, name, now)
+                inside[shared] = None
+                self._presence.on_enter(shared, self._user, self._member.session_id)
+        self._joined = tuple(inside)
         if self._guarded:
             self._guard()
 
@@ -112,21 +117,27 @@ class Membership:
         """Leave a room. Returns False if the socket was not in it."""
         if name not in self._joined:
             return False
-        del self._joined[name]
-        self._rooms.leave(self._member, name)
-        self._presence.on_leave(name, self._member.session_id)
+        self._leave({name})
         return True
 
     def leave_all(self) -> None:
         """Leave every room."""
         self._stop_timer()
-        for name in self.names():
-            self.leave(name)
+        self._leave(frozenset(self._joined))
+
+    def _leave(self, names: AbstractSet[str]) -> None:
+        joined = self._joined
+        self._joined = tuple(name for name in joined if name not in names)
+        for name in joined:
+            if name in names:
+                self._rooms.leave(self._member, name)
+                self._presence.on_leave(name, self._member.session_id)
 
     async def enter_subscribed(self, names: Iterable[str]) -> None:
         """Enter rooms once they are subscribed, except those whose right was revoked meanwhile, or
         whose proof has ended."""
-        wanted = [name for name in names if name not in self._joined]
+        inside = frozenset(self._joined)
+        wanted = [name for name in names if name not in inside]
         try:
             await self._rooms.wait_subscribed(self._rooms.subscribe(wanted))
             if self._member.connection.is_open:
@@ -138,12 +149,10 @@ class Membership:
 
     async def match(self, grants: Mapping[str, Grant]) -> None:
         """Replace the rights with newly read ones, and leave and enter rooms to match."""
-        before, self._grants, self._guarded = self._guarded, dict(grants), _guarded(grants)
+        before, self._grants, self._guarded = self._guarded, grants, _guarded(grants)
         for room in before - self._guarded:
             self._rooms.guard(self._member, room, None)
-        for name in self.names():
-            if not self.may_enter(name):
-                self.leave(name)
+        self._leave({name for name in self._joined if not self.may_enter(name)})
         await self.enter_subscribed(self.allowed())
 
     async def change(self, channel_id: str, grant: Grant | None, by_name: bool = False) -> bool:
@@ -159,18 +168,18 @@ class Membership:
         if before == grant:
             return False
         if grant is None:
-            del self._grants[channel_id]
-            self._guarded.discard(room)
+            self._grants = {c: had for c, had in self._grants.items() if c != channel_id}
+            self._guarded -= {room}
             self.leave(room)
             return True
-        self._grants[channel_id] = grant
+        self._grants = {**self._grants, channel_id: grant}
         is_unguarded = before is not None and before.step_up and not grant.step_up
         if grant.step_up:
-            self._guarded.add(room)
+            self._guarded |= {room}
             if not self.is_proven():
                 self.leave(room)
         elif is_unguarded:
-            self._guarded.discard(room)
+            self._guarded -= {room}
             self._rooms.guard(self._member, room, None)
         # Beyond this number, rooms are entered by name only: other users can add a user to any
         # number of channels.
@@ -206,7 +215,7 @@ class Membership:
 
     def _guard(self) -> None:
         """Let nothing of the guarded rooms out once the proof ends, and leave them then."""
-        inside = [room for room in self._guarded if room in self._joined]
+        inside = [room for room in self._joined if room in self._guarded]
         for room in inside:
             self._rooms.guard(self._member, room, self.proof_ends_at)
         self._stop_timer()
@@ -221,12 +230,13 @@ class Membership:
             self._guard()
             return
         self._stop_timer()
-        left = [room for room in self.names() if room in self._guarded and self.leave(room)]
+        left = self._guarded.intersection(self._joined)
+        self._leave(left)
         if left:
             self._tell()
 
     def _tell(self) -> None:
-        """Tell the client which rooms it is in."""
+        """Notify the client of its rooms."""
         event = encode_event("access-changed", RoomList(self.names()))
         self._member.connection.send(event)
 
@@ -236,5 +246,6 @@ class Membership:
             self._timer = None
 
 
-def _guarded(grants: Mapping[str, Grant]) -> set[str]:
-    return {channel_room(channel_id) for channel_id, had in grants.items() if had.step_up}
+def _guarded(grants: Mapping[str, Grant]) -> frozenset[str]:
+    rooms = [channel_room(channel_id) for channel_id, had in grants.items() if had.step_up]
+    return frozenset(rooms) if rooms else NO_ROOMS

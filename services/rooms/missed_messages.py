@@ -68,10 +68,12 @@ class MissedMessages:
     @staticmethod
     def defer(room: LocalRoom, message: LoggedMessage) -> None:
         """Keep a message until those that were missed are delivered."""
+        if room.waiting is None:
+            room.waiting = []
         if len(room.waiting) < MAX_WAITING:
             room.waiting.append(message)
         else:
-            room.waiting, room.behind = [], True  # read with the others
+            room.waiting, room.behind = None, True  # read with the others
 
     async def _catch_up(self, name: str, room: LocalRoom) -> None:
         ahead: float | None = 0.0
@@ -86,9 +88,9 @@ class MissedMessages:
                     room.behind = True
                     await asyncio.sleep(GAP_AGAIN_SECONDS)
         finally:
-            waiting, room.waiting, room.catching_up = room.waiting, [], None
+            waiting, room.waiting, room.catching_up = room.waiting, None, None
             if self._is_here(name, room):  # else it was left meanwhile
-                for message in waiting:
+                for message in waiting or ():
                     self._deliver_late(name, room, message, ahead)
 
     async def read(self, name: str, room: LocalRoom) -> float | None:
@@ -96,7 +98,7 @@ class MissedMessages:
 
         Returns:
             Seconds by which the log's clock is ahead of ours. It is estimated a little too low,
-            so that no member misses a message sent after it entered. None if the ids do not tell
+            so that no member misses a message sent after it entered. None if the ids do not show
             when messages were sent.
         """
         # If nothing was delivered yet, read from the time of the subscription.

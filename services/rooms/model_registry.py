@@ -74,7 +74,7 @@ class ModelRegistry:
             BadRequest: the id or the title has invisible characters.
         """
         if checked_text(model, "model_id", MAX_ID_LENGTH) != model:
-            raise BadRequest.of("model_id", "characters that cannot be seen")
+            raise BadRequest.of("model_id", "invisible characters")
         shown = checked_text(title, "title", MAX_TITLE_LENGTH)
         await self._database.run(_put, model, shown)
         self._forget()

@@ -74,7 +74,7 @@ class _RoomPresence:
         self.counts: dict[str, int] = {}
         """The number of this node's sockets, by user id."""
         self.entries: dict[tuple[str, str], Here] = {}
-        """By user and node."""
+        """By user and node, of the other nodes."""
         self.shown: dict[str, Member] = {}
         """The presence that members were last notified of."""
         self.pending_notification: asyncio.TimerHandle | None = None
@@ -84,7 +84,12 @@ class _RoomPresence:
         """For each read in progress: the entries that changed since it was issued."""
 
     def people(self) -> dict[str, Member]:
-        return {h.user_id: Member(h.user_id, h.name) for h in self.entries.values()}
+        # The same objects as in `own`: what is shown of them takes no memory of its own.
+        people = {member.id: member for member in self.own.values()}
+        for here in self.entries.values():
+            if here.user_id not in people:
+                people[here.user_id] = Member(here.user_id, here.name)
+        return people
 
 
 class Presence:
@@ -171,7 +176,7 @@ class Presence:
     # ---- notifications ---------------------------------------------------------------------
 
     def _publish(self, room: str, presence: _RoomPresence, change: Change) -> None:
-        self._apply(room, presence, change)
+        self._notify_soon(room, presence)
         self._rooms.send_ephemeral(room, EPHEMERAL, msgspec.json.encode(change))
 
     def _on_change(self, room: str, body: bytes) -> None:
@@ -271,11 +276,7 @@ class Presence:
             found = {(h.user_id, h.node): h for h in await self._index.read(room)}
         finally:
             presence.reads.remove(changed)
-        kept = {
-            key: here
-            for key, here in presence.entries.items()
-            if here.node == self._node or key in changed
-        }
+        kept = {key: here for key, here in presence.entries.items() if key in changed}
         others = {
             key: here
             for key, here in found.items()

@@ -157,8 +157,8 @@ def message_event(message_id: str, body: bytes) -> bytes:
 
 
 def kept_body(event: str, room: str, data: msgspec.Raw, sent_at: float) -> bytes:
-    """The log entry of an event that a backend published with history. Its first member tells it
-    apart from a message, whose first member is `room`."""
+    """The log entry of an event that a backend published with history. Its first member
+    distinguishes it from a message, whose first member is `room`."""
     parts = KEPT, _encode(event), _encode(room), bytes(data), _encode(sent_at)
     return b'%b%b,"room":%b,"data":%b,"sent_at":%b}' % parts
 

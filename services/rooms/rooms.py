@@ -46,7 +46,7 @@ class Rooms:
         proof_clock: Callable[[], float] = time.time,
     ) -> None:
         self._stalled, self.proof_clock = stalled, proof_clock
-        self._bus, self._as_event, self._clock = bus, as_event, clock
+        self._bus, self._as_event, self.clock = bus, as_event, clock
         self._rooms: dict[str, LocalRoom] = {}
         self.channels = 0
         """How many of them are channels."""
@@ -111,7 +111,7 @@ class Rooms:
         for name in names:
             room = self._rooms.get(name)
             if room is None:
-                room = self._rooms[name] = LocalRoom(self._clock(), self._bus.epoch)
+                room = self._rooms[name] = LocalRoom(name, self.clock(), self._bus.epoch)
                 self.channels += name.startswith(CHANNEL)
             room.held += 1
             subscribed = self._bus.subscribe(name)
@@ -135,11 +135,19 @@ class Rooms:
                 room.held -= 1
                 self._forget_if_empty(name, room)
 
-    def enter(self, member: RoomMember, name: str) -> None:
-        """Add a socket to a room that is subscribed for it."""
+    def enter(self, member: RoomMember, name: str, at: float | None = None) -> str:
+        """Add a socket to a room that is subscribed for it.
+
+        Args:
+            at: when, by this node's clock, if it is known: rooms entered at once share it.
+
+        Returns:
+            The name, in a string that all members of the room share.
+        """
         room = self._rooms[name]
         self._flush(room)  # earlier messages must not reach the new member
-        room.members.setdefault(member, self._clock())
+        room.members.setdefault(member, self.clock() if at is None else at)
+        return room.name
 
     def leave(self, member: RoomMember, name: str) -> None:
         """Remove a socket from a room."""
@@ -275,8 +283,9 @@ class Rooms:
                 else:
                     self._send_to(room, member, frame)
             return
-        if not room.unsent:
+        if room.unsent is None:
             asyncio.get_running_loop().call_soon(self._flush, room)
+            room.unsent = []
         room.unsent.append(frame)
         room.unsent_bytes += len(frame)
         if room.unsent_bytes > FLUSH_BYTES:
@@ -285,9 +294,10 @@ class Rooms:
     def _flush(self, room: LocalRoom) -> None:
         """Send the messages of this iteration of the event loop, with one system call for each
         member instead of one for each message."""
-        frames, room.unsent, room.unsent_bytes = room.unsent, [], 0
-        if not frames:
+        frames = room.unsent
+        if frames is None:
             return
+        room.unsent, room.unsent_bytes = None, 0
         self._stalled()
         if room.until is not None:
             for member in tuple(room.members):

@@ -17,9 +17,9 @@ from services.errors import StoreUnavailable, TokenExpired, Unauthenticated
 from services.grants.rules import Grant, Reader
 from services.grants.shared import SharedGrants
 from services.metrics import Metrics
-from services.sessions.contact import Contact
 from services.sessions.login_cache import LoginCache, LoginState
 from services.sessions.login_states import LoginStates
+from services.sessions.node_lease import NodeLease
 from services.sessions.revocations import Revocations
 from services.sessions.tickets import Tickets, looks_like_ticket
 from services.sessions.tokens import Tokens
@@ -71,14 +71,14 @@ class Admission:
         cache: LoginCache,
         login_states: LoginStates,
         revocations: Revocations,
-        contact: Contact,
+        node_lease: NodeLease,
         shared: SharedGrants,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tokens, self._tickets, self._cache = tokens, tickets, cache
         self.login_states, self._revocations = login_states, revocations
-        self._contact, self._shared = contact, shared
+        self._node_lease, self._shared = node_lease, shared
         self._metrics, self._clock = metrics, clock
 
     def verify(self, token: str) -> Claims:
@@ -127,8 +127,8 @@ class Admission:
         if self._revocations.names(claims):
             raise Unauthenticated("revoked")
         state = await self._state_of(claims, place)
-        if not self._contact.is_current():
-            await self._contact.wait_current()
+        if not self._node_lease.is_current():
+            await self._node_lease.wait_current()
         for _ in range(REREADS):
             if state is None or not self._revocations.changed_since(claims.sub, state.as_of):
                 break
@@ -167,8 +167,8 @@ class Admission:
         Raises:
             Unavailable: it cannot catch up, or has read no revocations for a whole lease.
         """
-        if not self._contact.is_current():
-            await self._contact.wait_current()
+        if not self._node_lease.is_current():
+            await self._node_lease.wait_current()
 
     def is_outdated(self, identity: Identity) -> bool:
         """Whether the role or rights of an identity have changed since `identify`.

@@ -33,12 +33,12 @@ class Revocation(msgspec.Struct, frozen=True):
     Attributes:
         kind: the type of `subject`. "session": a login session (`sid`). "token": an access token
             (`jti`). "user": a user whose login sessions of an older `generation` have ended.
-            "bearer": an access token (`jti`) that is bound to the socket session `spared`. "role":
+            "bearer": an access token (`jti`) that is bound to the socket session `exempt`. "role":
             a user whose tokens and sockets with a role other than `role` have ended. "access": a
             channel in which the rights of `user_id` have changed ("*": of any user).
         created_at: epoch seconds.
         id: number of its row, by which a repeated message is recognised.
-        spared: the session that is exempt, or empty: a socket session for "bearer", else a login
+        exempt: the session that stays open, or empty: a socket session for "bearer", else a login
             session.
     """
 
@@ -50,7 +50,7 @@ class Revocation(msgspec.Struct, frozen=True):
     id: int
     role: str = ""
     generation: int = 0
-    spared: str = ""
+    exempt: str = msgspec.field(default="", name="spared")
 
 
 class NodeMessage(msgspec.Struct, frozen=True):

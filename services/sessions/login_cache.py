@@ -1,9 +1,9 @@
 """The login cache: login sessions in Redis, so that a join needs no query.
 
 A session has three keys, in the slot of its user. `login` holds the identity, `revoked` marks the
-session as ended, and `generation` says which of the user's sessions can be alive. The last two take
-precedence, so a late write of `login` cannot restore a revoked session. A missing `login`, or one
-of another generation, means "ask the database", never "admit".
+session as ended, and `generation` says which of the user's sessions can be active. The last two
+take precedence, so a late write of `login` cannot restore a revoked session. A missing `login`, or
+one of another generation, means "ask the database", never "admit".
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SLACK_SECONDS = 60.0
 
 
 class LoginState(msgspec.Struct, frozen=True, gc=False):
-    """A login session that is alive, with its user. Times are epoch seconds.
+    """An active login session, with its user. Times are epoch seconds.
 
     Attributes:
-        as_of: when the database said so; a change of role or access after it makes the state
-            worthless.
+        as_of: when the database said so; a change of role or access after it invalidates
+            the state.
         personal: what the user may do, by channel id, without what is open to many.
         generation: of the user and so of the session, when the database said so.
         proof_epoch: of the clock by which its user last authenticated; see step_up/freshness.py.
@@ -45,7 +45,7 @@ class LoginState(msgspec.Struct, frozen=True, gc=False):
 
 
 class Known(msgspec.Struct, frozen=True, gc=False):
-    """The answer of Redis: revoked, alive with `state`, or unknown (both unset). `beside`: its
+    """The answer of Redis: revoked, active with `state`, or unknown (both unset). `beside`: its
     replies to what was asked in the same group."""
 
     revoked: bool
@@ -112,7 +112,7 @@ class LoginCache:
         if state is None or state.expires_at <= self._clock():
             return Known(False, None, replies)
         if generation is not None and generation != b"%d" % state.generation:
-            return Known(False, None, replies)  # a session that was spared, or one that is over
+            return Known(False, None, replies)  # a session that was exempt, or one that is over
         return Known(False, state, replies)
 
     def look_up_maker(self, maker: str, key_id: str) -> Awaitable[list[Any]]:

@@ -37,8 +37,8 @@ from services.sessions.session_views import (
     ProviderSession,
     SessionRow,
     SignedIn,
+    active_of,
     ended_of,
-    living_of,
 )
 from services.sessions.tokens import Tokens
 from services.storage.database import Database
@@ -65,7 +65,7 @@ class LoginSessions:
         steady: as `clock`, but not set back while the process lives; for when
             somebody authenticated. The clock itself where it is left out.
         epoch: the current epoch of `Freshness`.
-        verified_only: nobody signs in before the address of the account is confirmed.
+        verified_only: whether the address of the account has to be verified before a sign-in.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class LoginSessions:
         caller's transaction; `announce` the result after the commit.
 
         Args:
-            session: the row, locked and alive.
+            session: the row, locked and active.
             user: its user.
             device: who has it from now on.
         """
@@ -224,7 +224,7 @@ class LoginSessions:
 
         Args:
             user: the session's.
-            sid: the session, locked and alive.
+            sid: the session, locked and active.
             session_expires_at: of the session, epoch seconds.
             proof: how its user last authenticated.
             step: of the refresh token, see services/refresh/steps.py.
@@ -300,9 +300,9 @@ class LoginSessions:
 
     # ---- looking up ------------------------------------------------------------------------
 
-    async def living(self, user_id: str) -> list[SessionRow]:
-        """The living sessions of a user, last seen first."""
-        return await self._database.run(lambda db: living_of(db, user_id, self._clock()))
+    async def active(self, user_id: str) -> list[SessionRow]:
+        """The active sessions of a user, last seen first."""
+        return await self._database.run(lambda db: active_of(db, user_id, self._clock()))
 
     async def ended(self, user_id: str) -> list[PastSession]:
         """The sessions of a user that ended before they expired, newest first."""

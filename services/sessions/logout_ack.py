@@ -51,12 +51,12 @@ class LogoutAcknowledgement:
         """End a login session and wait, up to two seconds, until its sockets are closed.
 
         Raises:
-            NotFound: the user has no such living session.
+            NotFound: the user has no such active session.
         """
         me = self._nodes.node
         try:
             open_before = await self._pool.of_login_session(user_id, sid)
-            others = await self._nodes.living() - {me}
+            others = await self._nodes.active() - {me}
         except StoreUnavailable:
             closed = await self._ends.end(user_id, sid, reason, token_id)
             return Outcome(closed, None, [NodeOutcome(me, closed, 0)])

@@ -31,7 +31,7 @@ def insert(db: peewee.Database, made: Revocation, life: float) -> Revocation:
         created_at=made.created_at,
         expires_at=made.created_at + life,
         generation=made.generation,
-        spared=made.spared,
+        exempt=made.exempt,
     ).execute(db)
     return msgspec.structs.replace(made, id=row_id)
 
@@ -85,5 +85,5 @@ def _read(row: Any) -> Revocation:
         row.id,
         row.role,
         row.generation,
-        row.spared,
+        row.exempt,
     )

@@ -87,7 +87,7 @@ class Revocations:
             generation: generation of the login session, as read from the database at any time.
         """
         ended = self._ended_generations.get(claims.sub)
-        over = ended is not None and generation < ended.generation and claims.sid != ended.spared
+        over = ended is not None and generation < ended.generation and claims.sid != ended.exempt
         return over or self.names(claims)
 
     def is_over(self, subject: str) -> bool:
@@ -137,12 +137,12 @@ class Revocations:
         role: str = "",
         *,
         generation: int = 0,
-        spared: str = "",
+        exempt: str = "",
     ) -> Revocation:
         """Write the row. To be called within the transaction that ends the session or token."""
         made = revocation_rows.insert(
             db,
-            Revocation(kind, subject, user_id, reason, self._clock(), 0, role, generation, spared),
+            Revocation(kind, subject, user_id, reason, self._clock(), 0, role, generation, exempt),
             self._life,
         )
         self._on_recorded(db, [made])
@@ -238,10 +238,10 @@ class Revocations:
             return self._hub.close_login_session(entry.user_id, entry.subject, code)
         if entry.kind == "user":
             code, before = CloseCode.SESSION_REVOKED, entry.generation
-            return self._hub.close_older_logins(entry.user_id, before, entry.spared, code)
+            return self._hub.close_older_logins(entry.user_id, before, entry.exempt, code)
         if entry.kind == "bearer":
             # The newest applies, as an older one may be read after it.
-            holder = self._bindings[entry.subject].spared
+            holder = self._bindings[entry.subject].exempt
             return self._hub.close_bearer(entry.subject, holder, CloseCode.REPLACED)
         if entry.kind == "role":
             # The session continues; a refresh issues a token with the new role. The newest change

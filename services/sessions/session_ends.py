@@ -55,7 +55,7 @@ class SessionEnds:
         query = LoginSession.select().where(same & LoginSession.ended_at.is_null())
         session = locked_one(query, db)
         if session is None or not self._is_current(db, session):
-            raise NotFound("no such living session of this user")
+            raise NotFound("no such active session of this user")
         ended = [self.end_within(db, sid, user_id, reason)]
         if token_id is not None:
             ended.append(self._revocations.record(db, "token", token_id, user_id, reason))
@@ -82,11 +82,11 @@ class SessionEnds:
         generation = session_rows.next_generation(db, user_id)
         if generation is None:
             return []
-        now, spared = self._clock(), ""
-        if but is not None and session_rows.spare(db, user_id, but, generation, now):
-            spared = but
+        now, exempt = self._clock(), ""
+        if but is not None and session_rows.exempt(db, user_id, but, generation, now):
+            exempt = but
         row = self._revocations.record(
-            db, "user", user_id, user_id, reason, generation=generation, spared=spared
+            db, "user", user_id, user_id, reason, generation=generation, exempt=exempt
         )
         return [row]
 
@@ -119,7 +119,7 @@ class SessionEnds:
         self, db: peewee.Database, condition: peewee.Expression, reason: str
     ) -> list[Revocation]:
         now = self._clock()
-        ended = session_rows.lock_living(db, condition, now)
+        ended = session_rows.lock_active(db, condition, now)
         session_rows.mark_ended(db, [sid for sid, _ in ended], reason, now)
         return self._revocations.record_sessions(db, ended, reason)
 

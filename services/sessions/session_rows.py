@@ -21,7 +21,7 @@ BATCH = 1000
 """Rows in one transaction: SQLite has one writer, and sign-ins wait behind it."""
 
 
-def is_living(now: float) -> Any:
+def is_active(now: float) -> Any:
     """The condition that a login session is alive.
 
     Args:
@@ -36,7 +36,7 @@ def is_living(now: float) -> Any:
     )
 
 
-def living_of(user_id: str, generation: int, now: float) -> Any:
+def active_of(user_id: str, generation: int, now: float) -> Any:
     """The same for the sessions of one user whose generation is known: one index look-up."""
     return (
         (LoginSession.user == user_id)
@@ -53,21 +53,21 @@ def next_generation(db: peewee.Database, user_id: str) -> int | None:
     return next((int(row.generation) for row in update.execute(db)), None)
 
 
-def spare(db: peewee.Database, user_id: str, sid: str, generation: int, now: float) -> bool:
+def exempt(db: peewee.Database, user_id: str, sid: str, generation: int, now: float) -> bool:
     """Move a session to the user's new generation, so that it continues. Returns False if it has
     ended."""
-    before = living_of(user_id, generation - 1, now) & (LoginSession.id == sid)
+    before = active_of(user_id, generation - 1, now) & (LoginSession.id == sid)
     update = LoginSession.update({LoginSession.generation: generation}).where(before)
     return bool(update.execute(db))
 
 
-def lock_living(
+def lock_active(
     db: peewee.Database, condition: peewee.Expression, now: float
 ) -> list[tuple[str, str]]:
-    """Living sessions that meet a condition, locked until the commit: their ids and users'."""
+    """Active sessions that meet a condition, locked until the commit: their ids and users'."""
     query: Any = (
         LoginSession.select(LoginSession.id, LoginSession.user)
-        .where(condition & is_living(now))
+        .where(condition & is_active(now))
         .order_by(LoginSession.id)  # who locks several rows does it in one order
     )
     return [(row.id, row.user_id) for row in locked(query, db).execute(db)]
@@ -93,7 +93,7 @@ def longest_unused(
         raise ValueError("at least the session that is being opened stays")
     query: Any = (
         LoginSession.select(LoginSession.id)
-        .where(living_of(user.id, user.generation, now))
+        .where(active_of(user.id, user.generation, now))
         .order_by(LoginSession.last_seen_at.desc(), LoginSession.created_at.desc(), LoginSession.id)
         .offset(at_most)
     )
@@ -176,9 +176,9 @@ def proof_of(session: LoginSession) -> Proof:
     return Proof(cast("Acr", session.acr), session.proven_at, session.auth_epoch)
 
 
-def living(db: peewee.Database, user_id: str, sid: str, now: float) -> LoginSession | None:
+def active(db: peewee.Database, user_id: str, sid: str, now: float) -> LoginSession | None:
     """An active login session of a user, or None."""
-    mine = (LoginSession.id == sid) & (LoginSession.user == user_id) & is_living(now)
+    mine = (LoginSession.id == sid) & (LoginSession.user == user_id) & is_active(now)
     return LoginSession.select().where(mine).get_or_none(db)
 
 
@@ -191,7 +191,7 @@ def acting_user(db: peewee.Database, user_id: str, sid: str, now: float) -> User
         Unauthenticated: the login session has ended, or the account is deleted.
     """
     user = locked_one(User.select().where(User.id == user_id), db)
-    if user is None or living(db, user_id, sid, now) is None:
+    if user is None or active(db, user_id, sid, now) is None:
         raise Unauthenticated("login session over by now")
     return user
 

@@ -120,11 +120,11 @@ class PastSession(msgspec.Struct, frozen=True):
     reason: str
 
 
-def living_of(db: peewee.Database, user_id: str, now: float) -> list[SessionRow]:
+def active_of(db: peewee.Database, user_id: str, now: float) -> list[SessionRow]:
     """The active login sessions of a user, last used first."""
     rows = (
         LoginSession.select()
-        .where((LoginSession.user == user_id) & session_rows.is_living(now))
+        .where((LoginSession.user == user_id) & session_rows.is_active(now))
         .order_by(LoginSession.last_seen_at.desc(), LoginSession.id)
         .execute(db)
     )

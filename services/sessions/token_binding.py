@@ -117,7 +117,7 @@ class TokenBinding:
                 token_id,
                 session.user_id,
                 "replaced",
-                spared=session.session_id,
+                exempt=session.session_id,
             )
             await self._revocations.publish([row])
         except UsherError as error:

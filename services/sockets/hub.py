@@ -6,7 +6,7 @@ in the hub and reachable by a revocation, or has not joined yet and is stopped b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Protocol
 
 from services.grants.rules import Grant
@@ -61,7 +61,8 @@ class Hub:
 
     def __init__(self) -> None:
         self._by_session: dict[str, HubSocket] = {}
-        self._by_user: dict[str, set[HubSocket]] = {}
+        self._by_user: dict[str, HubSocket | set[HubSocket]] = {}
+        """Most users have one socket, and a set takes 216 bytes."""
         self._by_bearer: dict[str, HubSocket] = {}
 
     def __len__(self) -> int:
@@ -76,21 +77,32 @@ class Hub:
 
     def of_user(self, user_id: str) -> frozenset[HubSocket]:
         """The sockets of a user on this node."""
-        return frozenset(self._by_user.get(user_id, ()))
+        return frozenset(self._sockets_of(user_id))
 
     def count_of(self, user_id: str) -> int:
         """How many sockets of a user there are on this node."""
-        return len(self._by_user.get(user_id, ()))
+        return len(self._sockets_of(user_id))
 
     def of_login_session(self, user_id: str, login_session_id: str) -> list[HubSocket]:
         """The sockets of one login session on this node."""
-        sockets = self._by_user.get(user_id, ())
+        sockets = self._sockets_of(user_id)
         return [s for s in sockets if s.session.login_session_id == login_session_id]
 
     def add(self, socket: HubSocket) -> None:
         """Let a socket in."""
         self._by_session[socket.session.session_id] = socket
-        self._by_user.setdefault(socket.session.user_id, set()).add(socket)
+        user_id = socket.session.user_id
+        there = self._by_user.get(user_id)
+        if there is None:
+            self._by_user[user_id] = socket
+        elif isinstance(there, set):
+            there.add(socket)
+        else:
+            self._by_user[user_id] = {there, socket}
+
+    def _sockets_of(self, user_id: str) -> Collection[HubSocket]:
+        there = self._by_user.get(user_id, ())
+        return there if isinstance(there, (set, tuple)) else (there,)
 
     def bind_bearer(self, socket: HubSocket, token_id: str | None) -> None:
         """A bearer token holds one live socket: from now on this one. Another has to go (4409).
@@ -111,7 +123,7 @@ class Hub:
         return self._by_bearer.get(token_id)
 
     def close_bearer(self, token_id: str, holder: str, code: CloseCode) -> int:
-        """Close the socket that holds a bearer token, unless its session is `holder`. Gives how
+        """Close the socket that holds a bearer token, unless its session is `holder`. Returns how
         many there were."""
         socket = self._by_bearer.get(token_id)
         if socket is None or socket.session.session_id == holder:
@@ -127,35 +139,39 @@ class Hub:
         """Take a socket out. False when it was not in."""
         if self._by_session.pop(socket.session.session_id, None) is None:
             return False
-        of_user = self._by_user[socket.session.user_id]
-        of_user.discard(socket)
-        if not of_user:
-            del self._by_user[socket.session.user_id]
+        user_id = socket.session.user_id
+        there = self._by_user[user_id]
+        if isinstance(there, set):
+            there.discard(socket)
+            if len(there) == 1:
+                (self._by_user[user_id],) = there
+        else:
+            del self._by_user[user_id]
         self._release_bearer(socket)
         return True
 
     def close_login_session(self, user_id: str, login_session_id: str, code: CloseCode) -> int:
-        """Close every socket of a login session. Gives how many there were."""
+        """Close every socket of a login session. Returns how many there were."""
         return self._close(self.of_login_session(user_id, login_session_id), code)
 
     def close_older_logins(
-        self, user_id: str, generation: int, spared: str, code: CloseCode
+        self, user_id: str, generation: int, exempt: str, code: CloseCode
     ) -> int:
         """Close a user's sockets whose login session is of an older generation, and not the one
-        that is `spared`. Gives how many there were."""
+        that is `exempt`. Returns how many there were."""
         older = [
             s
             for s in self.of_user(user_id)
-            if s.generation < generation and s.session.login_session_id != spared
+            if s.generation < generation and s.session.login_session_id != exempt
         ]
         return self._close(older, code)
 
     def close_user(self, user_id: str, code: CloseCode) -> int:
-        """Close every socket of a user. Gives how many there were."""
+        """Close every socket of a user. Returns how many there were."""
         return self._close(self.of_user(user_id), code)
 
     def close_other_roles(self, user_id: str, role: str, code: CloseCode) -> int:
-        """Close a user's sockets that came in with another role. Gives how many there were."""
+        """Close a user's sockets that came in with another role. Returns how many there were."""
         return self._close([s for s in self.of_user(user_id) if s.session.role != role], code)
 
     def hold(self) -> None:

@@ -42,7 +42,7 @@ class Nodes:
         """
         await self._store.call(("ZREM", NODES_KEY, self.node))
 
-    async def living(self) -> set[str]:
+    async def active(self) -> set[str]:
         """The live nodes, including this one.
 
         Raises:

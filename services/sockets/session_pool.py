@@ -71,7 +71,8 @@ class SessionPool:
         )
 
     def write(self, session: SocketSession) -> None:
-        """Write a record, or renew it, without waiting: it leaves with this turn's commands.
+        """Write or renew a record, without waiting: it is sent with the commands of this loop
+        iteration.
 
         Fails quietly while Redis is away; the next renewal makes up for it.
         """

@@ -57,7 +57,7 @@ class UnjoinedCounts:
         return self._elsewhere.get(_mark(group), 0) if self._elsewhere else 0
 
     async def share(self) -> None:
-        """Tell the others, and read what they tell.
+        """Publish the counts of this node, and read those of the others.
 
         Raises:
             StoreUnavailable: Redis is unavailable; each node then counts only its own connections.
@@ -72,7 +72,7 @@ class UnjoinedCounts:
             raise
 
     async def _exchange(self) -> dict[str, int]:
-        others = await self._nodes.living() - {self._nodes.node}
+        others = await self._nodes.active() - {self._nodes.node}
         if not others:
             return {}
         commands: list[Command] = [("GET", _key(name)) for name in others]

@@ -1,4 +1,4 @@
-"""Step-up: whether a user proved lately who they are, and how they prove it again.
+"""Step-up: whether a user has authenticated recently, and how they do so again.
 
 Begin with `step_up.py`. `freshness.py` decides how long an authentication counts as recent,
 independent of clock changes.

@@ -1,15 +1,15 @@
-"""Whether a user proved lately who they are, for acts and rooms that ask for it (RFC 9470).
+"""Whether a user has authenticated recently, for calls and rooms that require it (RFC 9470).
 
 A token says when its user last authenticated (`auth_time`), by the clock of the node that issued
 it. That proof is fresh for STEP_UP_SECONDS. A clock that is set back must not make an old proof
-fresh again, so no wall clock is trusted to go forward:
+fresh again, so this does not rely on wall clocks going forward:
 
 - Within a process the time is a `SteadyClock`, which never goes back.
 - The newest time of all nodes is a row, written every few seconds. A node that starts with a clock
-  behind it counts the epoch up, and no proof of an earlier epoch is fresh from then on.
+  behind it increments the epoch. From then on, no proof of an earlier epoch is fresh.
 
-The epoch of a proof lies in the row of its login session, and with it in the login cache: the check
-needs no query and no further round trip.
+The epoch of a proof is in the row of its login session, and so in the login cache: the check needs
+no query and no further round trip.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from services.storage.row_locks import locked_one
 TICK_SECONDS = 5.0
 """How often the newest time is written."""
 CLOCK_SKEW_SECONDS = 5.0
-"""How far the clocks of nodes may be apart, as for `iat`. A proof further in the future than this
-was made before a clock was set back, and is not fresh."""
+"""Accepted difference of the nodes' clocks, as for `iat`. A proof from further in the future was
+made before a clock was set back, and is not fresh."""
 KEY = "proof_clock"
 
 
@@ -44,36 +44,35 @@ class Freshness:
 
     Args:
         seconds: STEP_UP_SECONDS.
-        clock: epoch seconds that never go back while the process lives.
+        clock: epoch seconds that never go back within the process.
     """
 
     def __init__(self, database: Database, seconds: float, clock: Callable[[], float]) -> None:
         self._database = database
         self.seconds, self.clock = seconds, clock
         self.epoch = 0
-        """Of the proofs that are made now."""
+        """The epoch of the proofs that are made now."""
         self._is_started = False
 
     def ends_at(self, claims: Claims, epoch: int) -> float:
-        """When the proof in a token ends, by `clock`; minus infinity for one that is never fresh.
+        """When the proof in a token expires, by `clock`; minus infinity if it is never fresh.
 
         Args:
-            epoch: of the proof of the token's login session.
+            epoch: the epoch of the proof of the token's login session.
         """
         if epoch < self.epoch or claims.auth_time > self.clock() + CLOCK_SKEW_SECONDS:
             return float("-inf")
         return claims.auth_time + self.seconds
 
     def is_fresh(self, claims: Claims, epoch: int) -> bool:
-        """Whether the proof in a token still counts."""
+        """Whether the proof in a token is fresh."""
         return self.clock() < self.ends_at(claims, epoch)
 
     async def tick(self) -> None:
-        """Write the newest time, and read the epoch. To be called at the start and every
-        `TICK_SECONDS`.
+        """Write the newest time, and read the epoch. Call it at the start and every `TICK_SECONDS`.
 
         Raises:
-            DatabaseUnavailable: to be tried again later.
+            DatabaseUnavailable: retry later.
         """
         is_start = not self._is_started
         self.epoch = await self._database.run(_advance, self.clock(), is_start)

@@ -1,6 +1,6 @@
-"""Step-up: acts that matter ask for a fresh proof of who the user is (RFC 9470).
+"""Step-up: sensitive calls require a recent authentication (RFC 9470).
 
-A sign-in is such a proof, and counts for STEP_UP_SECONDS. Later the user proves it again within the
+A sign-in counts as recent for STEP_UP_SECONDS. After that, the user authenticates again within the
 same login session, which gets new tokens. A user who has a second factor needs it here, too.
 """
 
@@ -31,7 +31,7 @@ PASSWORD = "password"  # noqa: S105 - the name of a method
 
 
 class StepUp:
-    """Asks for a fresh proof, and takes it."""
+    """Requires and accepts recent authentications."""
 
     def __init__(
         self,
@@ -48,10 +48,10 @@ class StepUp:
         self._freshness, self._factors, self._passkeys = freshness, factors, passkeys
 
     async def require(self, identity: Identity, *, password_given: bool = False) -> None:
-        """Require that the user has proved lately who they are, by all factors of the account.
+        """Require that the user has authenticated recently, with all factors of the account.
 
         Args:
-            password_given: the password came with the act itself, and was right.
+            password_given: the call itself contained the right password.
 
         Raises:
             StepUpNeeded: they have not.
@@ -70,12 +70,12 @@ class StepUp:
         code: str | None,
         asserted: Assertion | None = None,
     ) -> SignedIn:
-        """New tokens for a user who proves again who they are. With a second factor, the code alone
-        is enough: the login session began with the first one. So is a passkey that verified its
-        user; one that did not is one factor.
+        """Return new tokens for a user who authenticates again. With a second factor, the code
+        alone is enough, because the login session began with the first one. A passkey with user
+        verification is enough too; without it, it is one factor.
 
         Args:
-            asserted: of a passkey, verified.
+            asserted: the verified signature of a passkey.
 
         Raises:
             StepUpNeeded: the password alone is not enough for this account, or nothing was given.
@@ -87,12 +87,12 @@ class StepUp:
         factors = await self._factors.methods(user_id)
         given = (password is not None) + (asserted is not None)
         if not factors:
-            code = None  # no code proves anything of this account
+            code = None  # the account has no codes
         by_two = code is not None or given == 2 or (asserted is not None and asserted.acr == "2")
         if not (by_two or (given and not factors)):
             raise await self._needed(user_id, factors)
         if asserted is not None and asserted.user_id != user_id:
-            raise PasskeyRefused("step-up: a passkey of somebody else")
+            raise PasskeyRefused("step-up: a passkey of another user")
         known_hash: str | None = None
         acr: Acr = "2" if by_two else "1"
         if password is not None:
@@ -117,8 +117,8 @@ class StepUp:
         now = self._clock()
         session = locked_one(LoginSession.select().where(LoginSession.id == sid), db)
         user = User.select().where(User.id == user_id).get_or_none(db)
-        if session is None or user is None or not session_rows.living(db, user_id, sid, now):
-            raise Unauthenticated("step-up: login session over")
+        if session is None or user is None or not session_rows.active(db, user_id, sid, now):
+            raise Unauthenticated("step-up: login session has ended")
         if known_hash is not None and user.password_hash != known_hash:
             raise Unauthenticated("step-up: password changed meanwhile")
         if asserted is not None:
@@ -131,7 +131,7 @@ class StepUp:
             LoginSession.last_seen_at: now,
         }
         LoginSession.update(change).where(LoginSession.id == sid).execute(db)
-        # Beside the refresh token that the client has: this answer may be lost.
+        # In addition to the client's refresh token, because this response may be lost.
         expires_at, step = session.expires_at, session.step + 1
         return self._sessions.issue_within(db, Account.of(user), sid, expires_at, proof, step)
 

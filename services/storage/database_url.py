@@ -61,7 +61,7 @@ def parse(url: str) -> DatabaseUrl:
 
 
 def is_there(url: str) -> bool:
-    """Whether the SQLite file exists; always true for PostgreSQL, where only connecting can tell.
+    """Whether the SQLite file exists; always true for PostgreSQL, where only connecting shows it.
 
     Raises:
         SettingError: as `parse`.

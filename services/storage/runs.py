@@ -16,7 +16,7 @@ import asyncpg
 
 from services.errors import DatabaseUnavailable
 from services.event_loop.callers import Callers
-from services.event_loop.fair_queue import FairQueue, Lane, Turn
+from services.event_loop.fair_queue import FairQueue, Lane, Slot
 from services.storage import database_errors
 from services.storage.database_errors import DRIVER_ERRORS
 from services.storage.database_url import DatabaseUrl
@@ -36,10 +36,10 @@ class BrokenOff(Exception):
 class Run:
     """The state of one call of `Database.run` that is needed to abort it safely."""
 
-    __slots__ = ("broken_off", "committing", "connection", "lost", "task", "turn")
+    __slots__ = ("broken_off", "committing", "connection", "lost", "slot", "task")
 
-    def __init__(self, turn: Turn) -> None:
-        self.turn = turn
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
         self.broken_off = False
         self.committing = False
         self.lost = False
@@ -117,7 +117,7 @@ class Runs:
     def _ended(self, run: Run, task: asyncio.Task[Any]) -> None:
         # The slot is freed only now, not when the caller left: a hanging run keeps its slot.
         self._runs.discard(run)
-        run.turn.release()
+        run.slot.release()
         if not task.cancelled():
             task.exception()  # retrieved here, or asyncio logs it if the caller has left
 
@@ -137,7 +137,7 @@ class Runs:
         # connection inside a transaction.
 
     async def _run_in_order(self, job: Callable[[Run], T], run: Run) -> T:
-        await run.turn.wait()
+        await run.slot.wait()
         return await self._attempt_twice(job, run)
 
     async def _attempt_twice(self, job: Callable[[Run], T], run: Run) -> T:
@@ -193,12 +193,12 @@ def lanes_of(url: DatabaseUrl, max_waiting: int) -> tuple[int, list[Lane]]:
     """The lanes that share the connections. Internal work (ping, the sweep of revocations) and
     users each have a reserved connection. Unauthenticated callers may use a part of the rest, in
     rotation. SQLite has one connection, which the lanes share over time: internal work is next."""
-    places = 1 if url.postgresql is None else url.postgresql.connections
+    slots = 1 if url.postgresql is None else url.postgresql.connections
     half, some = max(1, max_waiting // 2), max(1, max_waiting // 8)
-    return places, [
-        Lane("node", 1000, int(places > 1), places, places, NODE_RUNS, NODE_RUNS),
-        Lane("users", 4, int(places > 2), places, places, max_waiting, max_waiting),
-        Lane("unauthenticated", 1, 0, max(1, places // 2), max(1, places // 4), half, some),
+    return slots, [
+        Lane("node", 1000, int(slots > 1), slots, slots, NODE_RUNS, NODE_RUNS),
+        Lane("users", 4, int(slots > 2), slots, slots, max_waiting, max_waiting),
+        Lane("unauthenticated", 1, 0, max(1, slots // 2), max(1, slots // 4), half, some),
     ]
 
 

@@ -28,29 +28,29 @@ class Ended(Protocol):
     @property
     def reason(self) -> str: ...
     @property
-    def spared(self) -> str: ...
+    def exempt(self) -> str: ...
 
 
 def opened(outbox: Outbox) -> Callable[[peewee.Database, str, str, str, float], None]:
     """Write the event of a new session, in the transaction that opens it."""
 
-    def tell(
+    def write_event(
         db: peewee.Database, user_id: str, session_id: str, method: str, expires_at: float
     ) -> None:
         data = SessionOpenedEvent(user_id, session_id, method, expires_at)
         outbox.add(db, [OutgoingEvent("session.opened", user_subject(user_id), data)])
 
-    return tell
+    return write_event
 
 
 def ended(outbox: Outbox) -> Callable[[peewee.Database, Sequence[Ended]], None]:
     """Write the events of ended sessions, in the transaction that ends them. All sessions of a user
     are one event: there may be a hundred thousand, and one row ends them."""
 
-    def tell(db: peewee.Database, revocations: Sequence[Ended]) -> None:
+    def write_event(db: peewee.Database, revocations: Sequence[Ended]) -> None:
         outbox.add(db, [_event(one) for one in revocations if one.kind in ("session", "user")])
 
-    return tell
+    return write_event
 
 
 def _event(one: Ended) -> OutgoingEvent:
@@ -59,7 +59,7 @@ def _event(one: Ended) -> OutgoingEvent:
         user_id=one.user_id,
         session_id=None if of_all else one.subject,
         all=of_all,
-        but=one.spared or None,
+        but=one.exempt or None,
         reason=one.reason,
     )
     return OutgoingEvent("session.ended", user_subject(one.user_id), data)

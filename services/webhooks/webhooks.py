@@ -203,7 +203,7 @@ def _events(db: peewee.Database) -> dict[str, list[Any]]:
     return found
 
 
-def _living(db: peewee.Database) -> list[Webhook]:
+def _active(db: peewee.Database) -> list[Webhook]:
     query = Webhook.select().where(Webhook.deleted_at.is_null())
     return list(query.order_by(Webhook.created_at, Webhook.id).execute(db))
 
@@ -212,14 +212,14 @@ def _all(db: peewee.Database) -> list[WebhookRow]:
     events = _events(db)
     return [
         WebhookRow(w.id, w.url, events.get(w.id, []), w.created_at, w.created_by)
-        for w in _living(db)
+        for w in _active(db)
     ]
 
 
 def _with_secrets(db: peewee.Database) -> list[tuple[str, str, str, tuple[str, ...]]]:
-    living = _living(db)
-    events = _events(db) if living else {}
-    return [(w.id, w.url, w.secret, tuple(events.get(w.id, ()))) for w in living]
+    active = _active(db)
+    events = _events(db) if active else {}
+    return [(w.id, w.url, w.secret, tuple(events.get(w.id, ()))) for w in active]
 
 
 def _existing(db: peewee.Database, webhook_id: str) -> None:

@@ -66,6 +66,7 @@ class WebSocketConnection(FrameWriter):
         "_readers",
         "_resting",
         "_timer",
+        "_was_ready",
         "last_heard",
     )
 
@@ -84,7 +85,7 @@ class WebSocketConnection(FrameWriter):
         self._read_bytes = FIRST_READ_BYTES
         self._owner = owner
         self._reader = FrameReader(max_message)
-        self._paused = False
+        self._paused = self._was_ready = False
         self._resting: asyncio.TimerHandle | None = None
         self._light: TokenBucket | None = None
         self._excess: Excess | None = None
@@ -129,8 +130,8 @@ class WebSocketConnection(FrameWriter):
 
     def pause(self) -> None:
         """Deliver nothing until `resume()`: what comes meanwhile waits in the kernel."""
-        # The socket stays watched until something comes: most pauses end before that.
-        self._paused = True
+        # The socket stays watched: most pauses end before something comes, or just after.
+        self._paused, self._was_ready = True, False
 
     def resume(self) -> None:
         """Deliver again, first what was already read."""
@@ -196,15 +197,14 @@ class WebSocketConnection(FrameWriter):
         if self._stalled() and self._held:
             return
         if self._paused:
-            self._unwatch()
+            self._wait_for_resume()
             return
         try:
             data = self._sock.recv(self._read_bytes)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._on_peer_lost()
-            return
+            data = b""
         if not data:
             self._on_peer_lost()
             return
@@ -213,6 +213,13 @@ class WebSocketConnection(FrameWriter):
         if not self._open:
             self._count_after_end(len(data))
         self._take(data)
+
+    def _wait_for_resume(self) -> None:
+        """Something came during a pause. As a rule the pause ends within this iteration of the
+        loop; the socket is not watched any more only if it does not."""
+        if self._was_ready:
+            self._unwatch()
+        self._was_ready = True
 
     def _count_after_end(self, size: int) -> None:
         self._read_away += size
@@ -223,7 +230,7 @@ class WebSocketConnection(FrameWriter):
     def _take(self, data: bytes) -> None:
         """Deliver every complete message. Replies that are sent meanwhile are one write."""
         if self._bad_frame:
-            return  # the stream can't be cut into frames any more: read it away until the end
+            return  # the stream can no longer be parsed: discard it until its end
         if data:
             self.last_heard = self._loop.time()
             self._reader.feed(data)
@@ -246,7 +253,7 @@ class WebSocketConnection(FrameWriter):
             message = reader.next()
             if message is not None:
                 self._deliver(*message)
-            elif not (reader.light and self._count_light_frame()):
+            elif self._bad_frame or not (reader.light and self._count_light_frame()):
                 return
 
     def _deliver(self, opcode: Opcode, payload: bytes) -> None:

@@ -14,9 +14,9 @@ import sys
 import time
 from typing import Any
 
-SPARE_FILES = 64
+RESERVED_FILES = 64
 """For the database, Redis, static files and logs."""
-TELL_SECONDS = 10.0
+LOG_SECONDS = 10.0
 LOOK_EVERY = 16
 """Connections after which the limit of files, which may be changed from outside, is read again."""
 
@@ -27,11 +27,11 @@ class Listener(socket.socket):
     """A bound, listening socket."""
 
     def __init__(self, bound: socket.socket) -> None:
-        """`bound` is taken over and of no use afterwards."""
+        """`bound` is taken over and must not be used afterwards."""
         super().__init__(bound.family, bound.type, bound.proto, bound.detach())
         self.setblocking(False)
         self._kind = int(self.family), int(self.type), self.proto
-        self._told_at = -TELL_SECONDS
+        self._logged_at = -LOG_SECONDS
         self._most, self._next_look = 0, 0
         # On Linux, connections inherit it.
         self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -49,10 +49,10 @@ class Listener(socket.socket):
         number, address = self._accept()  # type: ignore[attr-defined]  # typeshed leaves it out
         connection = socket.socket(*self._kind, fileno=number)
         connection.setblocking(False)
-        # The system gives the lowest free number: it tells how many are in use.
+        # The system gives the lowest free number: it shows how many are in use.
         if self._is_last(number):
             connection.close()
-            self._tell(self._most)
+            self._log(self._most)
             raise ConnectionAbortedError("too few file descriptors left")
         if sys.platform != "linux":
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -61,13 +61,13 @@ class Listener(socket.socket):
     def _is_last(self, number: int) -> bool:
         """Whether too few files are left after this one."""
         self._next_look -= 1
-        if self._next_look <= 0 or 0 <= self._most <= number + SPARE_FILES:
+        if self._next_look <= 0 or 0 <= self._most <= number + RESERVED_FILES:
             self._next_look = LOOK_EVERY
             self._most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return 0 <= self._most <= number + SPARE_FILES
+        return 0 <= self._most <= number + RESERVED_FILES
 
-    def _tell(self, most: int) -> None:
+    def _log(self, most: int) -> None:
         now = time.monotonic()
-        if now - self._told_at >= TELL_SECONDS:
-            self._told_at = now
+        if now - self._logged_at >= LOG_SECONDS:
+            self._logged_at = now
             log.warning("connections are turned away: of %d files too few are left", most)

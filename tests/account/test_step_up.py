@@ -1,4 +1,4 @@
-"""Acts that ask for a fresh proof of who the user is, over HTTP (RFC 9470)."""
+"""Calls that require a recent authentication, over HTTP (RFC 9470)."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_an_old_token_stays_old_after_a_step_up(server: Usher) -> None:
     problem(disable(admin, other), 401, "step_up_needed")
 
 
-def test_backends_hear_of_the_new_proof(server: Usher) -> None:
+def test_backends_see_the_new_authentication(server: Usher) -> None:
     admin = admin_of(server)
     body = {"name": "backend", "scopes": ["introspect", "users"]}
     key = admin.post("/api/admin/api-keys", body).body["key"]
@@ -159,15 +159,15 @@ def test_backends_hear_of_the_new_proof(server: Usher) -> None:
     backend.token = key
     form = f"token={admin.token}".encode()
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    told = backend.call("POST", "/api/introspect", form, headers).body
-    assert told["auth_time"] == said(admin)["auth_time"]
-    assert told["acr"] == "1"
+    response = backend.call("POST", "/api/introspect", form, headers).body
+    assert response["auth_time"] == said(admin)["auth_time"]
+    assert response["acr"] == "1"
     # The key itself proves nothing of the kind, and needs not.
     assert disable(backend, sign_up(server)).status == 200
 
 
 @pytest.mark.parametrize("proof", [{}, {"code": "123456"}, {"password": None}])
-def test_what_is_no_proof_of_this_account_says_which_one_is(
+def test_an_unsuitable_proof_gets_the_suitable_methods(
     server: Usher, proof: dict[str, str]
 ) -> None:
     client = sign_up(server)
@@ -191,7 +191,7 @@ def test_step_up_needs_a_user_signed_in(server: Usher) -> None:
     problem(step_up(client, password=PASSWORD), 401, "unauthenticated")
 
 
-def test_a_page_of_another_site_steps_nobody_up(server: Usher) -> None:
+def test_a_page_of_another_site_cannot_step_up(server: Usher) -> None:
     client = sign_up(server, browser=True)
     headers = {"Origin": "https://evil.example.org"}
     answer = client.call("POST", "/api/auth/step-up", {"password": PASSWORD}, headers)
@@ -278,7 +278,7 @@ def test_an_administrator_publishes_into_such_a_room_with_a_fresh_proof_only(
 
 
 def with_second_factor(client: Client) -> list[str]:
-    """Sets up an authenticator app. Gives the recovery codes."""
+    """Sets up an authenticator app. Returns the recovery codes."""
     secret = client.post("/api/auth/totp").body["secret"]
     answer = client.post("/api/auth/totp/confirm", {"code": pyotp.TOTP(secret).now()})
     codes: list[str] = answer.body["recovery_codes"]

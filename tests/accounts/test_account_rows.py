@@ -1,4 +1,5 @@
-"""The rows of accounts: one founder, one administrator at least, and locks in one order."""
+"""The rows of accounts: one first account, at least one administrator, and locks in a fixed
+order."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ async def test_the_first_of_all_is_administrator_and_the_next_are_not(database_u
 
 
 @pytest.mark.gen_test
-async def test_of_those_who_race_to_be_first_the_others_are_told(database_url: str) -> None:
+async def test_of_concurrent_first_sign_ups_the_others_are_refused(database_url: str) -> None:
     async with two_nodes(database_url) as both:
         outcomes = await asyncio.gather(
             *(
@@ -78,7 +79,7 @@ async def test_a_taken_address_is_refused_by_the_database(database_url: str) -> 
 
 
 @pytest.mark.gen_test
-async def test_nobody_is_locked_who_is_not_there(database_url: str) -> None:
+async def test_locking_a_missing_row_returns_none(database_url: str) -> None:
     async with node(database_url) as parts:
         for demoting in (True, False):
             found = await parts.database.run(
@@ -90,7 +91,7 @@ async def test_nobody_is_locked_who_is_not_there(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_administrators_who_are_all_demoted_at_once_leave_one(database_url: str) -> None:
+async def test_concurrent_demotions_of_all_administrators_leave_one(database_url: str) -> None:
     async with two_nodes(database_url) as both:
         for _ in range(3):
             everybody = [await both[0].user(role="admin") for _ in range(6)]

@@ -124,7 +124,7 @@ class Held:
 
 
 @pytest.mark.gen_test(timeout=100)
-async def test_of_a_hundred_racing_sign_ups_exactly_one_is_admin(database_url: str) -> None:
+async def test_of_a_hundred_concurrent_sign_ups_exactly_one_is_admin(database_url: str) -> None:
     async with two_nodes(database_url) as (here, there):
         line = StartingLine(100)
         for parts in (here, there):
@@ -255,11 +255,11 @@ async def test_parallel_sign_ins_that_renew_the_same_hash_all_succeed(database_u
 
 
 async def guess(parts: Parts, times: int, ip: str, email: str = "ada@example.org") -> list[str]:
-    """Wrong passwords, all at once; gives the codes of their refusals."""
+    """Wrong passwords, all at once; returns the codes of their refusals."""
 
     async def one() -> str:
         try:
-            await parts.accounts.log_in(email, OTHER, Device("Stranger", ip))
+            await parts.accounts.log_in(email, OTHER, Device("Other", ip))
         except UsherError as error:
             return error.code
         return "signed in"
@@ -268,17 +268,17 @@ async def guess(parts: Parts, times: int, ip: str, email: str = "ada@example.org
 
 
 FEW = msgspec.structs.replace(settings_of_tests(), limit_wrong_signins=5)
-STRANGER = "2001:db8:bad::"
+ATTACKER = "2001:db8:bad::"
 
 
 @pytest.mark.gen_test
 async def test_of_parallel_wrong_passwords_exactly_so_many_are_looked_at(database_url: str) -> None:
     async with node(database_url, settings=FEW) as parts:
         await sign_up(parts)
-        codes = await guess(parts, 12, STRANGER)
+        codes = await guess(parts, 12, ATTACKER)
         assert sorted(codes) == ["rate_limited"] * 7 + ["unauthenticated"] * 5
         # The whole /64 is one address, and whichever account it tries next.
-        assert await guess(parts, 1, f"{STRANGER}7", "eve@example.org") == ["rate_limited"]
+        assert await guess(parts, 1, f"{ATTACKER}7", "eve@example.org") == ["rate_limited"]
         assert await guess(parts, 1, "2001:db8:bad:1::") == ["unauthenticated"]
 
 
@@ -328,7 +328,7 @@ async def test_a_known_device_may_not_guess_for_ever_either(database_url: str) -
 
 
 @pytest.mark.gen_test
-async def test_what_is_good_is_never_counted(database_url: str) -> None:
+async def test_valid_ones_are_never_counted(database_url: str) -> None:
     async with node(database_url, settings=FEW) as parts:
         for number in range(3):
             await parts.accounts.sign_up(f"u{number}@example.org", PASSWORD, "U", DEVICE)
@@ -365,7 +365,7 @@ async def test_sign_ups_of_one_address_are_limited(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_guesses_in_a_session_is_held_back_and_the_owners_others_are_not(
+async def test_guessing_in_a_session_is_limited_and_other_sessions_are_not(
     database_url: str,
 ) -> None:
     async with node(database_url, settings=FEW) as parts:
@@ -394,9 +394,9 @@ async def test_a_new_password_ends_every_other_session_and_keeps_their_own(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
-        mine, stranger = await sign_up(parts), await sign_up(parts, "bob@example.org")
+        mine, other_user = await sign_up(parts), await sign_up(parts, "bob@example.org")
         other = await log_in(parts, "ada@example.org")
-        peers = [await open_socket(parts, one) for one in (mine, stranger, other)]
+        peers = [await open_socket(parts, one) for one in (mine, other_user, other)]
         await parts.accounts.change_password(mine.user.id, mine.claims.sid, PASSWORD, OTHER)
         assert await peers[2].close_code() == 4410
         assert [peer.client.connection.is_open for peer in peers] == [True, True, False]
@@ -434,7 +434,7 @@ async def test_a_refused_change_of_the_password_changes_nothing(
 
 
 @pytest.mark.gen_test
-async def test_nobody_has_a_password_to_change(database_url: str) -> None:
+async def test_without_a_password_there_is_nothing_to_change(database_url: str) -> None:
     async with node(database_url) as parts:
         for user_id in ("nobody", await parts.user()):
             with pytest.raises(WrongPassword):
@@ -471,6 +471,6 @@ async def test_a_sign_in_that_races_with_a_password_change_leaves_no_session_of_
             _, *outcomes = await asyncio.gather(change, *attempts, return_exceptions=True)
             for outcome in outcomes:
                 assert isinstance(outcome, SignedIn | Unauthenticated)
-            living = await here.login_sessions.living(mine.user.id)
-            assert [row.id for row in living] == [mine.claims.sid]
+            active = await here.login_sessions.active(mine.user.id)
+            assert [row.id for row in active] == [mine.claims.sid]
             passwords.reverse()

@@ -52,7 +52,7 @@ async def test_a_disabled_admin_may_be_taken_away(database_url: str) -> None:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_admins_who_take_each_other_away_leave_one(database_url: str) -> None:
+async def test_administrators_who_remove_each_other_leave_one(database_url: str) -> None:
     async with two_nodes(database_url) as (here, there):
         pair = [await here.user("One", "admin"), await here.user("Two", "admin")]
         for _ in range(5):
@@ -108,7 +108,7 @@ async def test_a_deleted_user_leaves_nothing_behind_but_the_revocation(database_
 
 
 @pytest.mark.gen_test
-async def test_a_change_of_role_cuts_sockets_and_a_refresh_brings_the_new_one(
+async def test_a_change_of_role_closes_sockets_and_a_refresh_has_the_new_role(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -127,7 +127,7 @@ async def test_a_change_of_role_cuts_sockets_and_a_refresh_brings_the_new_one(
 
 @pytest.mark.parametrize("user_id", ["nobody", "", "x" * 5000, "a/b'\"%"])
 @pytest.mark.gen_test
-async def test_who_is_not_there_is_not_found(database_url: str, user_id: str) -> None:
+async def test_a_user_who_is_not_present_is_not_found(database_url: str, user_id: str) -> None:
     async with node(database_url) as parts:
         for asking in (
             parts.administration.update(user_id, "admin", None),

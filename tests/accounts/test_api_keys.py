@@ -54,11 +54,11 @@ async def test_a_key_is_shown_once_and_kept_as_a_hash(database_url: str) -> None
         assert key.reveal().removeprefix(PREFIX) not in str(kept)
         assert re.fullmatch(r"[0-9a-f]{64}", kept["hash"])
         assert kept["created_by"] == root
-        assert await parts.api_keys.living() == [row]
+        assert await parts.api_keys.active() == [row]
 
 
 @pytest.mark.gen_test
-async def test_a_key_is_good_for_its_scopes_and_no_other(database_url: str) -> None:
+async def test_a_key_is_valid_for_its_scopes_only(database_url: str) -> None:
     async with node(database_url) as parts:
         for scope in SCOPES:
             key_id, key = await make(parts, scope)
@@ -71,7 +71,9 @@ async def test_a_key_is_good_for_its_scopes_and_no_other(database_url: str) -> N
 
 
 @pytest.mark.gen_test
-async def test_a_key_without_a_scope_or_with_a_bad_name_is_not_made(database_url: str) -> None:
+async def test_a_key_without_a_scope_or_with_an_invalid_name_is_not_created(
+    database_url: str,
+) -> None:
     async with node(database_url) as parts:
         root = await parts.user("Root", "admin")
         with pytest.raises(BadRequest):
@@ -84,7 +86,7 @@ async def test_a_key_without_a_scope_or_with_a_bad_name_is_not_made(database_url
 
 
 @pytest.mark.gen_test
-async def test_a_key_dies_with_the_rights_of_who_made_it(database_url: str) -> None:
+async def test_a_key_becomes_invalid_with_the_rights_of_its_creator(database_url: str) -> None:
     async with node(database_url) as parts:
         await parts.user("Another", "admin")
         for change in ("role", "disabled", "deleted"):
@@ -99,14 +101,14 @@ async def test_a_key_dies_with_the_rights_of_who_made_it(database_url: str) -> N
                 await parts.administration.delete(root)
             with pytest.raises(Unauthenticated):
                 await parts.api_keys.check(key.reveal(), "read")
-            (listed,) = [one for one in await parts.api_keys.living() if one.id == row.id]
+            (listed,) = [one for one in await parts.api_keys.active() if one.id == row.id]
             assert listed.created_by == (None if change == "deleted" else root)
             with pytest.raises(Unauthenticated):
                 await parts.api_keys.create("billing", ["read"], "nobody")
 
 
 @pytest.mark.gen_test
-async def test_a_key_of_the_command_line_has_no_maker_and_does_not_die_of_it(
+async def test_a_key_of_the_command_line_has_no_creator_and_stays_valid(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -209,7 +211,7 @@ def _revoke_silently(db: peewee.Database, key_id: str, at: float | None) -> None
 
 
 @pytest.mark.gen_test
-async def test_a_key_that_was_good_a_moment_ago_costs_one_round_trip_and_no_query(
+async def test_a_cached_key_costs_one_round_trip_and_no_query(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with node(database_url, redis_server) as parts:
@@ -278,7 +280,7 @@ async def test_another_node_refuses_a_remembered_key_at_once(
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("change", ["revoked", "role", "disabled"])
-async def test_the_rows_refuse_a_remembered_key_where_redis_lost_the_word(
+async def test_the_rows_refuse_a_cached_key_if_redis_lost_the_revocation(
     database_url: str, redis_server: RealRedis, change: str
 ) -> None:
     async with node(database_url, redis_server) as parts:
@@ -299,7 +301,7 @@ async def test_the_rows_refuse_a_remembered_key_where_redis_lost_the_word(
 
 
 @pytest.mark.gen_test
-async def test_without_redis_the_database_says_whether_a_key_is_good(
+async def test_without_redis_the_database_decides_whether_a_key_is_valid(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with node(database_url, redis_server) as parts:
@@ -316,7 +318,7 @@ async def test_without_redis_the_database_says_whether_a_key_is_good(
 
 
 @pytest.mark.gen_test
-async def test_a_key_that_is_revoked_is_good_for_nothing_on_any_node(database_url: str) -> None:
+async def test_a_revoked_key_is_refused_on_every_node(database_url: str) -> None:
     async with node(database_url) as here, node(database_url, clock=here.clock) as there:
         key_id, key = await make(here)
         other_id, other = await make(here)
@@ -325,7 +327,7 @@ async def test_a_key_that_is_revoked_is_good_for_nothing_on_any_node(database_ur
         for parts in (here, there):
             with pytest.raises(Unauthenticated):
                 await parts.api_keys.check(key, "read")
-            assert [row.id for row in await parts.api_keys.living()] == [other_id]
+            assert [row.id for row in await parts.api_keys.active()] == [other_id]
             with pytest.raises(NotFound):
                 await parts.api_keys.revoke(key_id)
         assert (await there.api_keys.check(other, "read")).id == other_id
@@ -350,7 +352,7 @@ async def test_the_last_use_is_noted_to_the_minute(database_url: str) -> None:
         _, key = await make(parts)
 
         async def last_use() -> float | None:
-            (row,) = await parts.api_keys.living()
+            (row,) = await parts.api_keys.active()
             return row.last_used_at
 
         first = parts.clock()
@@ -363,7 +365,7 @@ async def test_the_last_use_is_noted_to_the_minute(database_url: str) -> None:
         with pytest.raises(Forbidden):
             await parts.api_keys.check((await make(parts, "publish"))[1], "read")
         await parts.api_keys.check(key, "read")
-        assert parts.clock() in [row.last_used_at for row in await parts.api_keys.living()]
+        assert parts.clock() in [row.last_used_at for row in await parts.api_keys.active()]
 
 
 @pytest.mark.gen_test
@@ -372,7 +374,7 @@ async def test_keys_are_listed_newest_first(database_url: str) -> None:
         for name in ("a", "b", "c"):
             await make(parts, name=name)
             parts.clock.forward(1)
-        assert [row.name for row in await parts.api_keys.living()] == ["c", "b", "a"]
+        assert [row.name for row in await parts.api_keys.active()] == ["c", "b", "a"]
 
 
 @pytest.mark.gen_test
@@ -399,7 +401,7 @@ async def test_a_key_is_not_seen_in_an_error(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_without_a_database_no_key_is_good(database_url: str) -> None:
+async def test_without_a_database_no_key_is_valid(database_url: str) -> None:
     async with node(database_url) as parts:
         _, key = await make(parts)
         await database_away(parts)

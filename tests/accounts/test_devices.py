@@ -28,7 +28,7 @@ def test_a_device_is_known_to_the_account_that_signed_in_on_it_alone() -> None:
     assert devices.token(ADA) != token
 
 
-def test_a_browser_is_known_to_everybody_who_signed_in_on_it_lately() -> None:
+def test_a_browser_is_known_to_all_users_who_signed_in_on_it_recently() -> None:
     devices = known_by(NEW)
     kept = ""
     people = [f"u{number}@example.org" for number in range(MAX_TOKENS + 1)]
@@ -40,7 +40,7 @@ def test_a_browser_is_known_to_everybody_who_signed_in_on_it_lately() -> None:
     ]
 
 
-def test_a_rotation_of_secrets_forgets_no_device_until_the_old_one_goes() -> None:
+def test_a_rotation_of_secrets_keeps_devices_until_the_old_one_is_removed() -> None:
     token = known_by(OLD).token(ADA)
     assert known_by(NEW, OLD).recognise(token, ADA)
     assert known_by(NEW).recognise(token, ADA) is None

@@ -1,4 +1,4 @@
-"""E-mail addresses and display names: one spelling, and nothing that cannot be seen."""
+"""E-mail addresses and display names: normalisation, and no invisible characters."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_spelling_once_found_stays_and_is_visible(local: str, domain: str) -> 
 
 
 @given(st.text("abcxyzäöüéñ.+-_0", min_size=1, max_size=20))
-def test_case_and_composition_never_tell_two_addresses_apart(local: str) -> None:
+def test_case_and_composition_do_not_distinguish_addresses(local: str) -> None:
     one = normalised_email(f"{local}@example.org")
     assert normalised_email(f"{local.upper()}@EXAMPLE.ORG") == one
 

@@ -1,4 +1,4 @@
-"""Links that set a password: once on any number of nodes, and while the account is as it was."""
+"""Links that set a password: used once over all nodes, and invalid after changes of the account."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ async def test_a_link_sets_a_password_on_another_node_and_ends_every_login_sessi
         email, user_id = await signed_up(one)
         link = await links(one).for_address(f" {email.upper()} ")
         assert link.expires_at == one.clock() + RESET_SECONDS
-        assert len(await one.login_sessions.living(user_id)) == 1, "nothing has changed yet"
+        assert len(await one.login_sessions.active(user_id)) == 1, "nothing has changed yet"
         assert await used(other, token_of(link)) == user_id
-        assert await one.login_sessions.living(user_id) == []
+        assert await one.login_sessions.active(user_id) == []
         assert (await one.accounts.log_in(email, NEW, DEVICE)).user.id == user_id
         with pytest.raises(Unauthenticated):
             await one.accounts.log_in(email, PASSWORD, DEVICE)
@@ -182,7 +182,7 @@ async def set_the_clock_back(parts: Parts, email: str, user_id: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_changes_the_account_makes_a_link_worthless(database_url: str) -> None:
+async def test_changes_of_the_account_invalidate_a_link(database_url: str) -> None:
     async with node(database_url) as parts:
         await signed_up(parts)  # the administrator, who has to stay
         for change in (
@@ -217,7 +217,7 @@ async def test_what_does_not_change_the_account_leaves_a_link_as_it_is(database_
 
 
 @pytest.mark.gen_test
-async def test_bad_links_are_counted_by_address_and_a_good_one_is_let_in(
+async def test_invalid_links_are_counted_by_address_and_a_valid_one_is_accepted(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:

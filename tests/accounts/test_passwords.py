@@ -39,7 +39,7 @@ def advice(passwords: Passwords, password: str, *hints: str) -> WeakPassword | N
     return None
 
 
-def test_the_right_password_is_told_from_a_wrong_one(passwords: Passwords) -> None:
+def test_the_right_password_is_distinguished_from_a_wrong_one(passwords: Passwords) -> None:
     phc = run(passwords.hash(GOOD))
     assert phc.startswith(PHC_PREFIX)
     assert run(passwords.verify(GOOD, phc)) == Verdict(ok=True)
@@ -148,7 +148,7 @@ def test_more_than_may_wait_are_refused_and_the_place_comes_back() -> None:
     asyncio.run(check())
 
 
-def test_callers_who_leave_give_their_places_back() -> None:
+def test_cancelled_callers_release_their_slots() -> None:
     async def check() -> None:
         pool = Passwords(workers=1, max_waiting=2)
         for _ in range(5):
@@ -232,7 +232,7 @@ def _suggestions(error: WeakPassword) -> list[Any]:
     ("password", "says"),
     [("Xk3#vP9", "8"), ("", "8"), ("x" * 1025, "1,024"), ("e\u0301" * 7, "8")],
 )
-def test_a_password_of_the_wrong_length_is_told_the_right_one(
+def test_the_refusal_of_a_password_names_the_allowed_length(
     passwords: Passwords, password: str, says: str
 ) -> None:
     error = advice(passwords, password)

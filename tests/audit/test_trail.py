@@ -131,6 +131,7 @@ async def test_those_alike_are_one_row_with_their_number(database_url: str) -> N
         assert row.count == 30
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_without_a_database_rows_wait_and_are_bounded(database_url: str) -> None:
     async with trail(database_url) as audit:
@@ -149,7 +150,7 @@ async def test_without_a_database_rows_wait_and_are_bounded(database_url: str) -
 
 
 @pytest.mark.gen_test
-async def test_pages_go_from_the_newest_and_by_whom_and_what(database_url: str) -> None:
+async def test_pages_are_newest_first_and_can_be_filtered(database_url: str) -> None:
     async with trail(database_url) as audit:
         for number in range(5):
             audit.record("user.changed", subject=f"u{number}", by=Caller("admin"))

@@ -115,7 +115,7 @@ async def test_no_token_outlives_the_login_session(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_it_is_good_for_nothing_of_ushers_own(database_url: str) -> None:
+async def test_it_is_not_accepted_by_usher_itself(database_url: str) -> None:
     async with node(database_url, settings=with_apps()) as parts:
         await parts.services.app_keys.read()
         token = (await issue(parts, await parts.signed_in())).token.reveal()
@@ -220,11 +220,11 @@ async def test_while_keys_are_rotated_no_token_is_refused(database_url: str) -> 
             tokens = [(at, t) for at, t in tokens if parts.clock() < at + MAX_LIFE_SECONDS]
             tokens.append((parts.clock(), token))
             known = {key.kid for key in kept}
-            for _, living in tokens:
-                kid = jwt.get_unverified_header(living)["kid"]
+            for _, active in tokens:
+                kid = jwt.get_unverified_header(active)["kid"]
                 assert kid in known
                 assert kid in {key.kid for key in keys.published()}
-                assert (await parts.services.app_tokens.verify(living))[1] == "shop"
+                assert (await parts.services.app_tokens.verify(active))[1] == "shop"
             seen.append((jwt.get_unverified_header(token)["kid"], len(keys.published())))
             parts.clock.forward(30.0)
         assert seen[0] == (old.kid, 2)

@@ -1,4 +1,4 @@
-"""What is sent again counts once: on every node, after a failure, and after a process that died."""
+"""Repeated requests take effect once: on every node, after a failure, and after a crash."""
 
 from __future__ import annotations
 

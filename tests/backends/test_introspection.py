@@ -1,4 +1,4 @@
-"""Introspection: what is told of each kind of credential, at what cost, and when no more."""
+"""Introspection of each kind of credential: its result, its cost, and its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["redis_server"]
 
 
 @pytest.mark.gen_test
-async def test_access_tokens_and_app_tokens_are_told_and_nothing_else(database_url: str) -> None:
+async def test_only_access_tokens_and_app_tokens_are_introspected(database_url: str) -> None:
     async with node(database_url, settings=with_apps()) as parts:
         look = parts.services.introspection.look
         await parts.services.app_keys.read()
@@ -39,8 +39,8 @@ async def test_access_tokens_and_app_tokens_are_told_and_nothing_else(database_u
             "acr": "1",
         }
         app = await issue(parts, login)
-        told = msgspec.to_builtins(await look(app.token.reveal()))
-        assert told == found | {"aud": "shop", "exp": now + 300}
+        response = msgspec.to_builtins(await look(app.token.reveal()))
+        assert response == found | {"aud": "shop", "exp": now + 300}
         ticket = (await parts.tickets.issue(claims)).reveal()
         _, key = await parts.api_keys.create("k", ["read"], await parts.user("Root", "admin"))
         refresh = login.refresh_token.reveal()
@@ -86,7 +86,7 @@ async def test_it_is_inactive_at_once_on_another_node(
 
 
 @pytest.mark.gen_test
-async def test_the_usual_way_is_one_round_trip_and_no_query(
+async def test_the_common_case_is_one_round_trip_and_no_query(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with node(database_url, redis_server, settings=with_apps()) as parts:
@@ -101,7 +101,7 @@ async def test_the_usual_way_is_one_round_trip_and_no_query(
 
 
 @pytest.mark.gen_test
-async def test_where_nobody_can_say_it_is_unavailable_and_not_inactive(database_url: str) -> None:
+async def test_an_undetermined_result_is_unavailable_and_not_inactive(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         parts.store.groups.clear()

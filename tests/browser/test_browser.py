@@ -150,7 +150,7 @@ def test_after_signing_out_one_signs_in_again(visitor: Visitor) -> None:
     expect(tab.at("#account-name")).to_have_text("Ada")
 
 
-def test_a_wrong_password_gets_the_same_calm_words_as_an_unknown_address(visitor: Visitor) -> None:
+def test_a_wrong_password_gets_the_same_message_as_an_unknown_address(visitor: Visitor) -> None:
     visitor.post("/api/auth/signup", {"email": visitor.email, "password": PASSWORD, "name": "A"})
     visitor.context.clear_cookies()
     tab = visitor.open()
@@ -192,7 +192,7 @@ def test_an_empty_form_is_not_sent_and_says_what_is_missing(visitor: Visitor) ->
     assert calls == []
 
 
-def test_a_taken_address_is_told_in_words(visitor: Visitor, visit: Visit) -> None:
+def test_a_taken_address_is_explained(visitor: Visitor, visit: Visit) -> None:
     visitor.arrive()
     tab = visit().open("/#sign-up")
     tab.sign_up(visitor.email)
@@ -215,9 +215,9 @@ def test_a_password_can_be_looked_at(visitor: Visitor) -> None:
 def test_ending_another_session_closes_its_socket_and_no_other(
     visitor: Visitor, visit: Visit
 ) -> None:
-    stranger = visit()
-    other = stranger.arrive()
-    mine = visitor.arrive_as(stranger.email)
+    other_visitor = visit()
+    other = other_visitor.arrive()
+    mine = visitor.arrive_as(other_visitor.email)
     session_id = mine.session_id
     row = mine.at(ROW_OF_ANOTHER)
     expect(row).to_contain_text("1 open socket")
@@ -371,7 +371,7 @@ def test_an_access_token_that_ran_out_is_renewed_silently(visitor: Visitor) -> N
     tab.joined()
 
 
-def test_a_ticket_that_came_too_late_signs_nobody_out_whatever_the_clock_did_meanwhile(
+def test_a_late_ticket_ends_no_session_whatever_the_clock_did_meanwhile(
     visitor: Visitor,
 ) -> None:
     tab = visitor.arrive()
@@ -448,7 +448,7 @@ def test_a_name_with_markup_in_it_is_only_text(visitor: Visitor) -> None:
     expect(tab.at("img")).to_have_count(0)
 
 
-def test_one_may_disconnect_and_connect_again(visitor: Visitor) -> None:
+def test_a_user_can_disconnect_and_connect_again(visitor: Visitor) -> None:
     tab = visitor.arrive()
     before = tab.session_id
     tab.toggle_socket()
@@ -593,7 +593,7 @@ def test_the_checks_above_see_a_page_that_is_wrong(visitor: Visitor) -> None:
     assert [check.__name__ for check in checks if not check(page)] == []
 
 
-def test_changes_are_announced_to_those_who_do_not_see_them(visitor: Visitor) -> None:
+def test_changes_are_announced_to_screen_readers(visitor: Visitor) -> None:
     tab = visitor.arrive()
     for place in ("#announce", "#toasts", "#sessions-status", "#password-form .form-done"):
         expect(tab.at(place)).to_have_role("status")
@@ -690,7 +690,7 @@ def test_a_foreign_page_can_neither_read_the_api_nor_change_anything(
     own.joined()
 
 
-def test_a_form_of_a_foreign_page_signs_nobody_out(visitor: Visitor, foreign: str) -> None:
+def test_a_form_of_a_foreign_page_cannot_sign_a_user_out(visitor: Visitor, foreign: str) -> None:
     own = visitor.arrive()
     page = visitor.open(foreign).page
     with page.expect_response("**/api/auth/logout") as answer:

@@ -1,4 +1,4 @@
-"""/client/usher.js in Chromium: pages of another origin, of another site, tabs of one login."""
+"""/client/usher.js in Chromium: pages of other origins and sites, and tabs with one login."""
 
 from __future__ import annotations
 
@@ -142,9 +142,7 @@ def test_the_page_of_the_readme_signs_in_and_connects(
     expect(page.locator("#said")).to_have_text("Ada is connected")
 
 
-def test_a_page_of_the_same_site_lives_from_cookies_over_reloads(
-    visit: Visit, place: Place
-) -> None:
+def test_a_page_of_the_same_site_uses_cookies_over_reloads(visit: Visit, place: Place) -> None:
     email, user = somebody(place)
     page = visit(place.same_site)
     assert page.evaluate("usher.me()") is None
@@ -187,7 +185,7 @@ def test_calls_with_cookies_that_have_expired_renew_them_once(
     assert asked == ["POST"]
 
 
-def test_a_page_of_another_site_lives_from_tokens(visit: Visit, place: Place) -> None:
+def test_a_page_of_another_site_uses_tokens(visit: Visit, place: Place) -> None:
     email, user = somebody(place)
     page = visit(place.other_site)
     assert page.evaluate(SIGN_IN, [email, PASSWORD])["id"] == user
@@ -199,7 +197,7 @@ def test_a_page_of_another_site_lives_from_tokens(visit: Visit, place: Place) ->
     assert page.evaluate("usher.me()") is None
 
 
-def test_cookies_that_the_browser_does_not_keep_are_told_of(visit: Visit, place: Place) -> None:
+def test_cookies_that_the_browser_does_not_store_are_reported(visit: Visit, place: Place) -> None:
     email, _ = somebody(place)
     page = visit(place.other_site, credentials="cookies")
     assert page.evaluate(SIGN_IN, [email, PASSWORD]) == "cookies_blocked"
@@ -234,14 +232,14 @@ def test_tabs_that_share_tokens_renew_them_once(
 def test_a_page_of_an_origin_that_is_not_allowed_cannot_import_it(
     context: BrowserContext, place: Place
 ) -> None:
-    with site("") as stranger:
+    with site("") as other_site:
         page = context.new_page()
-        page.goto(f"http://127.0.0.1:{stranger}/")
+        page.goto(f"http://127.0.0.1:{other_site}/")
         imported = "(url) => import(`${url}/client/usher.js`).then(() => 'in', ({ name }) => name)"
         assert page.evaluate(imported, place.url) == "TypeError"
 
 
-def test_a_credential_goes_to_the_server_alone(visit: Visit, place: Place) -> None:
+def test_a_credential_is_sent_to_the_server_only(visit: Visit, place: Place) -> None:
     email, _ = somebody(place)
     page = visit(place.other_site)
     page.evaluate(SIGN_IN, [email, PASSWORD])

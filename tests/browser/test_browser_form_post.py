@@ -1,4 +1,4 @@
-"""An answer that a provider's page posts, in a real browser, from one site to another."""
+"""A provider's form_post response in a real browser, across two sites."""
 
 from __future__ import annotations
 

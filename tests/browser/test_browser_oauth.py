@@ -1,5 +1,5 @@
-"""Signing in at a provider, in a real browser: at oidc-provider-mock, which has a page to click
-on, and at the tests' own providers, which do what a test wants."""
+"""Signing in with a provider in a real browser: with oidc-provider-mock, and with the tests' own
+providers."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def server(database_kind: str, practice: PracticeProvider, shared_op: Provider) 
 def op(shared_op: Provider) -> Iterator[Provider]:
     """The provider `campus`, with somebody new at it."""
     shared_op.user = {"sub": address(), "email": address(), "email_verified": True, "name": "Grace"}
-    for heard in (shared_op.ended, shared_op.revoked):
-        heard.clear()
+    for received in (shared_op.ended, shared_op.revoked):
+        received.clear()
     yield shared_op
     shared_op.behave()
 
@@ -155,7 +155,7 @@ def test_a_newcomer_comes_in_by_a_provider(visitor: Visitor) -> None:
     tab.joined()
 
 
-def test_who_came_by_a_provider_sets_a_password(visitor: Visitor, op: Provider) -> None:
+def test_a_provider_user_sets_a_password(visitor: Visitor, op: Provider) -> None:
     tab = arrive_by(visitor, "Campus")
     tab.fill(pw_new=PASSWORD)
     tab.at("#pw-submit").click()
@@ -164,14 +164,14 @@ def test_who_came_by_a_provider_sets_a_password(visitor: Visitor, op: Provider) 
     expect(tab.at("#pw-current")).to_be_visible()
 
 
-def test_one_may_sign_up_by_a_provider_too(visitor: Visitor, op: Provider) -> None:
+def test_a_user_can_sign_up_with_a_provider_too(visitor: Visitor, op: Provider) -> None:
     tab = visitor.open("/#sign-up")
     go_on(tab, "Campus", "sign-up")
     tab.joined()
     expect(tab.at("#account-name")).to_have_text("Grace")
 
 
-def test_who_says_no_at_the_provider_is_told_and_may_think_again(visitor: Visitor) -> None:
+def test_a_denial_at_the_provider_is_explained_and_can_be_repeated(visitor: Visitor) -> None:
     tab = visitor.open()
     go_on(tab, "Practice")
     press(tab, "Deny")
@@ -182,7 +182,7 @@ def test_who_says_no_at_the_provider_is_told_and_may_think_again(visitor: Visito
     tab.joined()
 
 
-def test_the_ways_in_are_those_of_the_server(visitor: Visitor) -> None:
+def test_the_sign_in_methods_are_those_of_the_server(visitor: Visitor) -> None:
     tab = visitor.open()
     links = tab.at("#sign-in .providers a")
     titles = ["Practice", "Campus", "GitHub", AWAY]
@@ -213,6 +213,7 @@ def answer_badly(route: Route) -> None:
     route.fulfill(status=502, content_type="text/html", body="<h1>Bad Gateway</h1>")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [cut, answer_badly])
 def test_a_list_that_cannot_be_fetched_breaks_no_form(
     visitor: Visitor, broken: Callable[[Route], None]
@@ -231,9 +232,7 @@ def test_a_list_that_cannot_be_fetched_breaks_no_form(
     expect(tab.at("#sign-in .providers a")).to_have_count(4)
 
 
-def test_who_goes_back_to_the_form_but_is_signed_in_sees_that(
-    visitor: Visitor, op: Provider
-) -> None:
+def test_a_signed_in_user_who_returns_to_the_form_sees_that(visitor: Visitor, op: Provider) -> None:
     tab = visitor.open()
     expect(tab.at("#sign-in")).to_be_visible()
     arrive_by(visitor)
@@ -245,7 +244,7 @@ def test_who_goes_back_to_the_form_but_is_signed_in_sees_that(
 # ---- linked accounts -------------------------------------------------------------------------
 
 
-def test_who_links_an_account_signs_in_with_it_from_then_on(visitor: Visitor) -> None:
+def test_a_linked_account_signs_in_from_then_on(visitor: Visitor) -> None:
     tab = visitor.arrive()
     link(tab, "Practice")
     consent(tab, address())
@@ -280,7 +279,7 @@ def test_linking_asks_for_the_password_and_says_when_it_is_wrong(visitor: Visito
     expect(tab.at("#link-password")).to_have_value("")
 
 
-def test_a_provider_that_does_not_answer_is_told_in_words(visitor: Visitor) -> None:
+def test_a_provider_that_does_not_answer_is_explained_on_the_page(visitor: Visitor) -> None:
     tab = visitor.arrive()
     link(tab, AWAY)
     words = f"{AWAY} is not responding. Try again in a moment."
@@ -291,7 +290,8 @@ def test_a_provider_that_does_not_answer_is_told_in_words(visitor: Visitor) -> N
     expect(heading(tab).locator("b")).to_have_count(0)
 
 
-def test_who_guesses_too_often_is_told_in_words(visitor: Visitor) -> None:
+@pytest.mark.slow
+def test_too_many_guesses_are_explained(visitor: Visitor) -> None:
     tab = visitor.arrive()
     call = f"{visitor.server.url}/api/oauth/accounts/practice/link"
     guesses = """async (call) => {
@@ -315,6 +315,7 @@ def test_without_a_password_a_sign_in_of_just_now_will_do(visitor: Visitor, op: 
     expect(tab.at("#linked-status")).to_have_text("Practice is linked.")
 
 
+@pytest.mark.slow
 def test_without_a_password_and_some_time_later_one_signs_in_again(
     visitor: Visitor, op: Provider
 ) -> None:
@@ -345,7 +346,7 @@ def test_an_account_that_is_another_users_is_not_linked(
     expect(tab.at("#linked-list li")).to_have_count(0)
 
 
-def test_unlinking_takes_that_way_in_away_and_leaves_this_session(
+def test_unlinking_removes_the_method_and_leaves_this_session(
     visitor: Visitor, op: Provider
 ) -> None:
     tab = visitor.arrive()
@@ -361,7 +362,7 @@ def test_unlinking_takes_that_way_in_away_and_leaves_this_session(
     wait_until(lambda: tab.page.title() and op.revoked)
 
 
-def test_the_last_way_in_stays(visitor: Visitor, op: Provider) -> None:
+def test_the_last_sign_in_method_cannot_be_removed(visitor: Visitor, op: Provider) -> None:
     tab = arrive_by(visitor)
     expect(tab.at("#linked-list li")).to_contain_text("your only way in")
     expect(tab.at("#linked-list li")).not_to_contain_text("signs you out")
@@ -373,8 +374,9 @@ def test_the_last_way_in_stays(visitor: Visitor, op: Provider) -> None:
     tab.joined()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("connected", [True, False])
-def test_unlinking_the_way_one_came_by_signs_out(
+def test_unlinking_the_provider_of_the_session_signs_out(
     visitor: Visitor, op: Provider, connected: bool
 ) -> None:
     tab = arrive_by(visitor)
@@ -395,7 +397,8 @@ def test_unlinking_the_way_one_came_by_signs_out(
     expect(tab.joined().at("#linked-list li")).to_have_count(1)
 
 
-def test_an_account_at_a_provider_that_is_gone_is_shown_still(
+@pytest.mark.slow
+def test_an_account_at_a_removed_provider_is_still_shown(
     database_kind: str, visit: Visit, op: Provider
 ) -> None:
     with usher(database_kind, **settings_for(op, "old-campus")) as server:
@@ -416,7 +419,8 @@ def test_page_and_server_call_a_provider_the_same(visitor: Visitor) -> None:
     assert visitor.open().page.evaluate(called, names) == [usual_title(name) for name in names]
 
 
-def test_an_address_that_speaks_of_linking_claims_nothing(visitor: Visitor) -> None:
+@pytest.mark.slow
+def test_a_url_that_mentions_linking_claims_nothing(visitor: Visitor) -> None:
     visitor.arrive().page.close()
     for name, words in (("campus", "You can link Campus now."), ("%3Cb%3Ebold", "")):
         tab = visitor.open(f"/#link={name}").joined()
@@ -427,7 +431,7 @@ def test_an_address_that_speaks_of_linking_claims_nothing(visitor: Visitor) -> N
 # ---- the end of it ---------------------------------------------------------------------------
 
 
-def test_the_providers_word_ends_the_session_and_the_page_says_so(
+def test_a_back_channel_logout_ends_the_session_and_the_page_says_so(
     visitor: Visitor, visit: Visit, op: Provider
 ) -> None:
     other = visit().arrive()
@@ -448,7 +452,7 @@ def test_the_providers_word_ends_the_session_and_the_page_says_so(
     tab.joined()
 
 
-def test_who_signs_out_is_reminded_of_the_provider(visitor: Visitor, op: Provider) -> None:
+def test_a_sign_out_mentions_the_provider(visitor: Visitor, op: Provider) -> None:
     tab = arrive_by(visitor)
     expect(tab.at("#sessions li .here + p")).to_contain_text("by Campus")
     tab.at("#sign-out").click()
@@ -456,7 +460,7 @@ def test_who_signs_out_is_reminded_of_the_provider(visitor: Visitor, op: Provide
     assert not op.ended
 
 
-def test_one_may_sign_out_at_the_provider_too(visitor: Visitor, op: Provider) -> None:
+def test_a_user_can_sign_out_at_the_provider_too(visitor: Visitor, op: Provider) -> None:
     tab = arrive_by(visitor)
     press(tab, "Sign out of Campus too")
     expect(tab.at("#sign-in")).to_be_visible()
@@ -480,14 +484,15 @@ def test_a_user_confirms_it_where_the_provider_asks(visitor: Visitor) -> None:
     expect(tab.at("#sign-in")).to_be_visible()
 
 
-def test_where_the_provider_has_no_such_place_one_is_told(visitor: Visitor) -> None:
+@pytest.mark.slow
+def test_a_provider_without_a_logout_endpoint_is_reported(visitor: Visitor) -> None:
     tab = arrive_by(visitor, "GitHub")
     expect(tab.at("#account-name")).to_have_text("Mona Lisa Octocat")
     press(tab, "Sign out of GitHub too")
     signed_out(tab, "You may still be signed in at GitHub.")
 
 
-def test_who_came_by_a_password_is_offered_nothing_of_it(visitor: Visitor) -> None:
+def test_a_session_by_password_is_offered_no_provider_logout(visitor: Visitor) -> None:
     tab = visitor.arrive()
     expect(tab.at("#sessions li button")).to_have_count(1)
 
@@ -495,6 +500,7 @@ def test_who_came_by_a_password_is_offered_nothing_of_it(visitor: Visitor) -> No
 # ---- the page that says why not --------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_page_that_says_why_not_leads_on(visitor: Visitor, op: Provider) -> None:
     op.misbehave(id_token="nonce_wrong")
     tab = visitor.open()
@@ -506,6 +512,7 @@ def test_a_page_that_says_why_not_leads_on(visitor: Visitor, op: Provider) -> No
     tab.joined()
 
 
+@pytest.mark.slow
 def test_no_other_try_is_offered_where_it_would_end_the_same(
     visitor: Visitor, visit: Visit, op: Provider
 ) -> None:
@@ -520,7 +527,7 @@ def test_no_other_try_is_offered_where_it_would_end_the_same(
     expect(tab.at("#sign-in")).to_be_visible()
 
 
-def test_no_page_speaks_of_a_provider_that_there_is_not(visitor: Visitor) -> None:
+def test_no_page_mentions_a_missing_provider(visitor: Visitor) -> None:
     tab = visitor.open("/oauth/evil-corp/callback?error=access_denied")
     expect(heading(tab)).to_have_text("This page does not exist.")
     expect(tab.at(".ways a")).to_have_count(1)
@@ -576,6 +583,7 @@ def show(visitor: Visitor, view: str) -> Page:
     return tab.page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", VIEWS)
 def test_everything_has_a_name_a_size_and_contrast_in_light_and_dark(
     visitor: Visitor, op: Provider, view: str
@@ -592,6 +600,7 @@ def test_everything_has_a_name_a_size_and_contrast_in_light_and_dark(
     expect(page.get_by_role("main")).to_have_count(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", VIEWS)
 def test_nothing_spills_over_the_side_of_a_small_screen(
     visitor: Visitor, op: Provider, view: str

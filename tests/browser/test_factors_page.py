@@ -177,7 +177,7 @@ def test_a_passkey_is_a_second_factor(page: Page, server: Usher) -> None:
     expect(page.locator("#totp")).to_contain_text("is on")
 
 
-def test_who_gives_up_the_second_step_can_begin_again(page: Page, server: Usher) -> None:
+def test_a_cancelled_second_step_can_begin_again(page: Page, server: Usher) -> None:
     email = sign_up(page, server)
     set_up_app(page)
     sign_out(page)
@@ -190,7 +190,7 @@ def test_who_gives_up_the_second_step_can_begin_again(page: Page, server: Usher)
 
 
 @pytest.mark.parametrize("way", ["code", "passkey"])
-def test_the_sign_in_page_goes_on_to_the_app_after_the_second_step(
+def test_the_sign_in_page_continues_to_the_app_after_the_second_step(
     page: Page, server: Usher, way: str
 ) -> None:
     email = sign_up(page, server)

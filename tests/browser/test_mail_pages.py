@@ -1,5 +1,5 @@
-"""The pages around mails in a real browser: a forgotten password, and addresses that are confirmed,
-changed and brought back, with mails as files, as `make run` shows them."""
+"""The pages for mails in a real browser: forgotten passwords, and confirmed, changed and restored
+addresses, with mails as files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def mailbox(visitor: Visitor) -> Mailbox:
     return Mailbox(visitor.server.data_dir, visitor.email)
 
 
-def person(visitor: Visitor) -> tuple[Client, Mailbox]:
+def new_account(visitor: Visitor) -> tuple[Client, Mailbox]:
     """Somebody who signed up by other means than this browser."""
     return sign_up(visitor.server, email=visitor.email), mailbox(visitor)
 
@@ -56,8 +56,8 @@ def press(tab: Tab, name: str) -> None:
     tab.page.get_by_role("button", name=name, exact=True).click()
 
 
-def test_whoever_forgot_the_password_signs_in_with_a_new_one(visitor: Visitor) -> None:
-    _, box = person(visitor)
+def test_after_a_reset_the_new_password_signs_in(visitor: Visitor) -> None:
+    _, box = new_account(visitor)
     asked: list[Request] = []
     visitor.context.on("request", lambda request: asked.append(request))  # noqa: PLW0108
     tab = visitor.open(f"{visitor.server.pages}/sign-in")
@@ -78,7 +78,7 @@ def test_whoever_forgot_the_password_signs_in_with_a_new_one(visitor: Visitor) -
     assert all(token not in repr([r.url, r.headers]) for r in asked)
 
 
-def test_whoever_is_signed_in_confirms_with_one_click(visitor: Visitor) -> None:
+def test_a_signed_in_user_confirms_with_one_click(visitor: Visitor) -> None:
     box = mailbox(visitor)
     tab = visitor.open(f"{visitor.server.pages}/#sign-up")
     tab.sign_up(visitor.email)
@@ -89,7 +89,7 @@ def test_whoever_is_signed_in_confirms_with_one_click(visitor: Visitor) -> None:
 
 
 def test_elsewhere_the_password_is_asked_for(visitor: Visitor) -> None:
-    _, box = person(visitor)
+    _, box = new_account(visitor)
     tab = visitor.open(link_of(box.next("verify_address")))
     tab.fill(password=NEW)
     press(tab, "Confirm")
@@ -99,10 +99,10 @@ def test_elsewhere_the_password_is_asked_for(visitor: Visitor) -> None:
     expect(tab.at("#done-title")).to_be_focused()
 
 
-def test_whoever_has_the_mailbox_takes_an_account_that_a_unauthenticated_client_opened(
+def test_the_owner_of_the_mailbox_gets_an_account_created_by_somebody_else(
     visitor: Visitor,
 ) -> None:
-    squatter, box = person(visitor)
+    squatter, box = new_account(visitor)
     tab = visitor.open(link_of(box.next("verify_address")))
     press(tab, "Set a new one")
     expect(tab.page.get_by_role("heading", name="Set a password")).to_be_visible()
@@ -157,7 +157,7 @@ def test_the_former_address_takes_the_account_back(visitor: Visitor) -> None:
 
 def changed(visitor: Visitor) -> str:
     """The link that undoes a change of the address."""
-    client, box = person(visitor)
+    client, box = new_account(visitor)
     confirm = "/api/auth/email/confirm"
     assert client.post(confirm, {"token": box.token("verify_address")}).status == 204
     new = f"new-{visitor.email}"
@@ -180,7 +180,7 @@ def shown(visitor: Visitor, view: str) -> Tab:
         return visitor.open(changed(visitor))
     if view == "refused":
         return visitor.open(f"{url}/undo-email")
-    _, box = person(visitor)
+    _, box = new_account(visitor)
     tab = visitor.open(link_of(box.next("verify_address")))
     if view != "confirm":
         tab.fill(password=NEW if view == "wrong" else PASSWORD)
@@ -199,6 +199,7 @@ SECTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", VIEWS)
 def test_everybody_can_use_them(visitor: Visitor, view: str) -> None:
     tab = shown(visitor, view)

@@ -1,4 +1,4 @@
-"""One's own account in a real browser: a new name, one's own data, and leaving."""
+"""The user's own account in a real browser: name, export, and deletion."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_their_own_data_can_be_kept(visitor: Visitor) -> None:
     assert kept["account"]["email"] == visitor.email
 
 
-def test_leaving_asks_first_and_ends_on_the_way_in(visitor: Visitor) -> None:
+def test_deleting_the_account_asks_first_and_ends_at_the_sign_in(visitor: Visitor) -> None:
     tab = visitor.arrive()
     tab.page.get_by_role("button", name="Delete my account").click()
     expect(tab.at("#leave-text")).to_be_focused()
@@ -71,7 +71,7 @@ def test_leaving_asks_first_and_ends_on_the_way_in(visitor: Visitor) -> None:
     expect(tab.at("#sign-in-form .form-error")).to_contain_text("do not go together")
 
 
-def test_the_last_administrator_is_told_to_stay(browser: Browser) -> None:
+def test_the_last_administrator_cannot_delete_the_account(browser: Browser) -> None:
     with usher("sqlite") as server, visitors(browser, server) as new:
         tab = new().arrive()
         tab.page.get_by_role("button", name="Delete my account").click()

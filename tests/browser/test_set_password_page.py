@@ -1,4 +1,4 @@
-"""`/set-password` in a real browser: a link becomes a password, and its token stays in the page."""
+"""`/set-password` in a real browser: a link sets a password, and its token stays in the page."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def page_of(server: Usher) -> str:
     return f"{server.pages}/set-password"
 
 
-def test_a_link_becomes_a_password_and_its_token_goes_nowhere_else(
+def test_a_link_sets_a_password_and_its_token_is_sent_nowhere_else(
     visitor: Visitor, admin: Client
 ) -> None:
     url = link(admin, visitor.email)

@@ -1,4 +1,4 @@
-"""`/sign-in` in a real browser: the sign-in of other apps, and of native ones."""
+"""`/sign-in` in a real browser, for other apps and for native apps."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def consent(tab: Tab, sub: str) -> None:
 
 
 def at_the_app(tab: Tab, app: App, elsewhere: Elsewhere) -> dict[str, str]:
-    """Wait until the browser has come to the app's port; gives what it brought."""
+    """Wait until the browser has come to the app's port; returns what it brought."""
     tab.page.wait_for_url(f"{app.uri}?*")
     return app.said(elsewhere.url + elsewhere.asked[-1])
 
@@ -195,7 +195,7 @@ def test_it_ends_there_after_a_no_at_a_provider_and_a_second_thought(
     tab.page.wait_for_url(target)
 
 
-def test_whoever_is_signed_in_continues_at_once(visitor: Visitor, elsewhere: Elsewhere) -> None:
+def test_a_signed_in_user_continues_at_once(visitor: Visitor, elsewhere: Elsewhere) -> None:
     visitor.arrive()
     tab = visitor.open(f"/sign-in?next={quote(elsewhere.url + '/board')}")
     assert tab.page.url == f"{elsewhere.url}/board"
@@ -206,7 +206,7 @@ def test_whoever_is_signed_in_continues_at_once(visitor: Visitor, elsewhere: Els
     assert visitor.open("/sign-in").page.url == f"{visitor.server.url}/"
 
 
-def test_a_way_off_the_site_leads_to_the_front_page(visitor: Visitor) -> None:
+def test_a_return_url_of_another_site_leads_to_the_front_page(visitor: Visitor) -> None:
     tab = known(visitor).open("/sign-in?next=https://evil.example/")
     expect(tab.at("#sign-in")).to_be_visible()
     expect(tab.at(".goes-on")).to_have_count(0)
@@ -253,7 +253,7 @@ def test_a_sign_up_on_the_page_ends_at_the_app(
     assert app.exchange(at_the_app(tab, app, elsewhere)["code"]).status == 200
 
 
-def test_a_no_at_the_provider_is_told_to_the_app(
+def test_a_denial_at_the_provider_is_reported_to_the_app(
     visitor: Visitor, app: App, elsewhere: Elsewhere
 ) -> None:
     tab = visitor.open(app.at("/oauth/practice/login"))
@@ -283,7 +283,7 @@ def test_a_link_gives_nobodys_sign_in_away_silently(
     assert app.exchange(said["code"]).body["user"]["email"] == visitor.email
 
 
-def test_a_no_on_the_page_is_told_to_the_app(
+def test_a_denial_on_the_page_is_reported_to_the_app(
     visitor: Visitor, app: App, elsewhere: Elsewhere
 ) -> None:
     visitor.arrive()
@@ -304,7 +304,7 @@ def test_another_account_can_be_chosen(visitor: Visitor, app: App, elsewhere: El
     assert app.exchange(said["code"]).body["user"]["email"] == other
 
 
-def test_who_was_signed_out_meanwhile_signs_in_again(
+def test_a_user_who_was_signed_out_meanwhile_signs_in_again(
     visitor: Visitor, app: App, elsewhere: Elsewhere
 ) -> None:
     visitor.arrive()

@@ -1,4 +1,4 @@
-"""Signing up in a real browser, where an invitation is needed or nobody may."""
+"""Sign-up in a real browser, by invitation or closed."""
 
 from __future__ import annotations
 

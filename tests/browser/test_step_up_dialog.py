@@ -1,4 +1,4 @@
-"""The dialog of a step-up in a real browser: an act asks for it, and goes on by itself."""
+"""The step-up dialog in a real browser: a call opens it and continues afterwards."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def arrived_long_ago(visitor: Visitor) -> Tab:
     return tab
 
 
-def test_an_act_that_asks_for_it_goes_on_after_the_dialog(visitor: Visitor) -> None:
+def test_a_call_that_needs_a_step_up_continues_after_the_dialog(visitor: Visitor) -> None:
     tab = arrived_long_ago(visitor)
     tab.page.get_by_role("button", name="Delete my account").click()
     tab.page.get_by_role("button", name="Delete for good").click()
@@ -70,7 +70,7 @@ def test_an_act_that_asks_for_it_goes_on_after_the_dialog(visitor: Visitor) -> N
     expect(tab.at("#notice-title")).to_have_text("Your account is deleted")
 
 
-def test_who_cancels_has_done_nothing(visitor: Visitor) -> None:
+def test_a_cancelled_step_up_has_no_effect(visitor: Visitor) -> None:
     tab = arrived_long_ago(visitor)
     tab.page.get_by_role("button", name="Delete my account").click()
     tab.page.get_by_role("button", name="Delete for good").click()
@@ -113,7 +113,7 @@ def shown_well(tab: Tab, name: str) -> None:
         tab.page.screenshot(path=f"{folder}/{name}.png")
 
 
-def test_who_has_only_a_provider_signs_in_again_there(op: Provider, visitor: Visitor) -> None:
+def test_a_user_with_only_a_provider_signs_in_there_again(op: Provider, visitor: Visitor) -> None:
     tab = arrived_by_provider(op, visitor)
     grow_old(visitor, tab)
     begin_to_leave(tab)

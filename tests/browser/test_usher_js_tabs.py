@@ -57,7 +57,7 @@ def refreshes(visitor: Visitor) -> list[str]:
     return seen
 
 
-def test_a_lock_that_is_never_let_go_of_stops_no_renewal(visitor: Visitor) -> None:
+def test_a_lock_that_is_never_released_stops_no_refresh(visitor: Visitor) -> None:
     frozen = visitor.arrive()
     frozen.page.evaluate(HOLD)
     for _ in range(2):
@@ -99,7 +99,7 @@ def test_a_clock_that_was_wrong_once_stops_no_renewal(visitor: Visitor, hours: i
         assert len(seen) == expected
 
 
-def test_the_page_shows_the_rooms_that_one_is_let_into_and_put_out_of(visit: Visit) -> None:
+def test_the_page_shows_added_and_removed_rooms(visit: Visit) -> None:
     visitor = visit()
     ann, bob = sign_up(visitor.server), sign_up(visitor.server, email=(email := address()))
     tab = visitor.arrive_as(email).area("Console")

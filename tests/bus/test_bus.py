@@ -1,4 +1,4 @@
-"""The wire between nodes: one suite over both of its kinds, in memory and over a real Redis."""
+"""The bus between nodes: one suite for both implementations, in memory and over a real Redis."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NO_ID += ["9" * 20 + "-0", "1-" + "9" * 20, "9" * 5000 + "-0", "1-0\r\nFLUSHALL"
 
 @dataclass
 class Ear:
-    """A listener that notes what it is told."""
+    """A listener that records its calls."""
 
     kept_messages: list[tuple[str, LoggedMessage]] = field(default_factory=list)
     said: list[tuple[str, bytes]] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Installation:
         return self.clock() if self.clock is not None else time.time()
 
     async def hear(self, *rooms: str) -> None:
-        await heard(self.bus, *rooms)
+        await received(self.bus, *rooms)
 
     async def say(self, *bodies: bytes, room: str = ROOM) -> list[str]:
         return [await self.bus.keep(room, body) for body in bodies]
@@ -95,7 +95,7 @@ class Installation:
         return window
 
 
-async def heard(bus: Bus, *rooms: str) -> None:
+async def received(bus: Bus, *rooms: str) -> None:
     """Subscribe, and wait until it is certain."""
     for future in [bus.subscribe(room) for room in rooms]:
         if future is not None:
@@ -177,14 +177,16 @@ async def test_kept_messages_arrive_in_the_order_of_the_log_with_ids_that_grow(
 
 
 @pytest.mark.gen_test
-async def test_an_id_tells_when_it_was_said(redis: RealRedis | None) -> None:
+async def test_a_message_id_contains_its_time(redis: RealRedis | None) -> None:
     async with installation(redis) as h:
         (message_id,) = await h.say(b"now")
         assert id_order(message_id)[0] / 1000 == pytest.approx(h.now(), abs=60)
 
 
 @pytest.mark.gen_test
-async def test_many_who_speak_at_once_are_received_in_one_order(redis: RealRedis | None) -> None:
+async def test_messages_of_concurrent_senders_are_received_in_one_order(
+    redis: RealRedis | None,
+) -> None:
     async with installation(redis) as h:
         await h.hear(ROOM)
         given = await asyncio.gather(*(h.bus.keep(ROOM, b"%d" % n) for n in range(300)))
@@ -281,7 +283,7 @@ async def test_going_in_and_out_and_in_within_one_turn_ends_inside(redis: RealRe
 
 
 @pytest.mark.gen_test
-async def test_after_close_nothing_is_told(redis: RealRedis | None) -> None:
+async def test_after_close_nothing_is_reported(redis: RealRedis | None) -> None:
     async with installation(redis) as h:
         await h.hear(ROOM)
         await h.bus.close()
@@ -296,7 +298,7 @@ async def test_after_close_nothing_is_told(redis: RealRedis | None) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_passing_message_is_received_and_not_kept(redis: RealRedis | None) -> None:
+async def test_an_ephemeral_message_is_received_and_not_logged(redis: RealRedis | None) -> None:
     async with installation(redis) as h:
         await h.hear(ROOM)
         h.bus.send(ROOM, b"issued when called")  # nobody awaits it
@@ -307,7 +309,7 @@ async def test_a_passing_message_is_received_and_not_kept(redis: RealRedis | Non
 
 
 @pytest.mark.gen_test
-async def test_to_speak_where_nobody_listens_is_no_fault(redis: RealRedis | None) -> None:
+async def test_sending_without_listeners_succeeds(redis: RealRedis | None) -> None:
     async with installation(redis) as h:
         await h.bus.send(ROOM, b"hello?")
         (message_id,) = await h.say(b"hello?")
@@ -430,7 +432,7 @@ async def test_old_messages_of_a_live_log_are_passed_over(redis: RealRedis | Non
 
 
 @pytest.mark.gen_test
-async def test_an_old_id_is_still_good_when_only_young_messages_lie_behind_it(
+async def test_an_old_id_is_complete_if_all_later_messages_are_in_the_log(
     redis: RealRedis | None,
 ) -> None:
     async with installation(redis, seconds=2.0) as h:

@@ -1,4 +1,4 @@
-"""The wire over a real Redis that is killed, paused, restarted, or hangs up."""
+"""The bus over a real Redis that is killed, paused, restarted, or disconnects."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from services.errors import StoreUnavailable
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
 from services.rooms.rooms import Rooms
-from tests.bus.test_bus import Ear, heard
-from tests.support.people import Person, enter
+from tests.bus.test_bus import Ear, received
+from tests.support.members import RecordingMember, enter
 from tests.support.redis import RealRedis, redis_server, run, until, within
 
 __all__ = ["redis_server"]
@@ -71,7 +71,7 @@ def listeners(redis: RealRedis, room: str) -> int:
 
 
 def hang_up(redis: RealRedis, kind: str = "pubsub") -> int:
-    """Redis closes connections of a kind. Gives how many."""
+    """Redis closes connections of a kind. Returns how many."""
     return int(redis.ask("CLIENT", "KILL", "TYPE", kind))
 
 
@@ -90,12 +90,12 @@ def calls(redis: RealRedis, command: str) -> int:
 
 
 @pytest.mark.gen_test
-async def test_what_one_node_says_every_node_hears_in_the_same_order(
+async def test_messages_of_a_node_reach_every_node_in_the_same_order(
     redis_server: RealRedis,
 ) -> None:
     async with node(redis_server) as a, node(redis_server) as b, node(redis_server) as c:
         for each in (a, b, c):
-            await heard(each.bus, ROOM)
+            await received(each.bus, ROOM)
         said = [x.bus.keep(ROOM, f"{n}".encode()) for n in range(60) for x in (a, b)]
         ids = await asyncio.gather(*said)
         await b.bus.send(ROOM, b"psst")
@@ -107,10 +107,10 @@ async def test_what_one_node_says_every_node_hears_in_the_same_order(
 
 
 @pytest.mark.gen_test
-async def test_traffic_comes_only_to_nodes_that_hear_the_room(redis_server: RealRedis) -> None:
+async def test_only_nodes_subscribed_to_the_room_get_traffic(redis_server: RealRedis) -> None:
     async with node(redis_server) as a, node(redis_server) as b:
-        await heard(a.bus, ROOM)
-        await heard(b.bus, "channel:another")
+        await received(a.bus, ROOM)
+        await received(b.bus, "channel:another")
         assert listeners(redis_server, ROOM) == 1
         a.bus.unsubscribe(ROOM)
         await until(lambda: listeners(redis_server, ROOM) == 0)
@@ -176,7 +176,7 @@ async def test_after_the_line_was_lost_a_gap_is_sent_of_every_room_and_it_is_rec
     redis_server: RealRedis,
 ) -> None:
     async with node(redis_server) as a, node(redis_server) as b:
-        await heard(a.bus, ROOM, "channel:another")
+        await received(a.bus, ROOM, "channel:another")
         await b.say(b"before")
         await a.ear.hears(1)
         assert a.ear.gaps == []
@@ -192,7 +192,7 @@ async def test_what_was_left_while_the_line_was_lost_is_not_received_again(
     redis_server: RealRedis,
 ) -> None:
     async with node(redis_server) as a:
-        await heard(a.bus, ROOM, "channel:another")
+        await received(a.bus, ROOM, "channel:another")
         redis_server.kill()
         await until(lambda: a.bus.subscribe("channel:late") is None)
         a.bus.unsubscribe(ROOM)
@@ -203,11 +203,11 @@ async def test_what_was_left_while_the_line_was_lost_is_not_received_again(
 
 
 @pytest.mark.gen_test
-async def test_who_waits_for_a_room_is_let_go_when_the_line_is_lost(
+async def test_waiters_for_a_room_continue_when_the_connection_is_lost(
     redis_server: RealRedis,
 ) -> None:
     async with node(redis_server) as a:
-        await heard(a.bus, "channel:another")
+        await received(a.bus, "channel:another")
         redis_server.send_signal(signal.SIGSTOP)
         waiting = a.bus.subscribe(ROOM)
         assert waiting is not None
@@ -223,7 +223,7 @@ async def test_who_waits_for_a_room_is_let_go_when_the_line_is_lost(
 
 
 @pytest.mark.gen_test
-async def test_who_leaves_before_it_is_certain_lets_go_of_who_waits(
+async def test_leaving_before_the_confirmation_releases_the_waiters(
     redis_server: RealRedis,
 ) -> None:
     async with node(redis_server) as a:
@@ -231,13 +231,13 @@ async def test_who_leaves_before_it_is_certain_lets_go_of_who_waits(
         assert waiting is not None
         a.bus.unsubscribe(ROOM)
         await within(waiting)
-        await heard(a.bus, ROOM)
+        await received(a.bus, ROOM)
         await a.say(b"heard")
         await until(lambda: a.ear.bodies() == [b"heard"])
 
 
 @pytest.mark.gen_test
-async def test_without_redis_nobody_waits_and_the_room_is_received_once_it_is_there(
+async def test_without_redis_no_caller_waits_and_the_room_is_subscribed_later(
     redis_server: RealRedis,
 ) -> None:
     redis_server.kill()
@@ -260,7 +260,7 @@ async def test_without_redis_nobody_waits_and_the_room_is_received_once_it_is_th
 @pytest.mark.gen_test
 async def test_a_paused_redis_is_noticed_and_taken_up_again(redis_server: RealRedis) -> None:
     async with node(redis_server) as a:
-        await heard(a.bus, ROOM)
+        await received(a.bus, ROOM)
         redis_server.send_signal(signal.SIGSTOP)
         await asyncio.sleep(2.5)  # longer than the line's patience
         redis_server.send_signal(signal.SIGCONT)
@@ -273,7 +273,7 @@ async def test_a_paused_redis_is_noticed_and_taken_up_again(redis_server: RealRe
 @pytest.mark.gen_test
 async def test_a_silent_line_is_kept_while_redis_answers(redis_server: RealRedis) -> None:
     async with node(redis_server) as a:
-        await heard(a.bus, ROOM)
+        await received(a.bus, ROOM)
         await asyncio.sleep(2.5)  # longer than a line is given without any sign of life
         assert a.ear.gaps == []
         assert listeners(redis_server, ROOM) == 1
@@ -282,7 +282,7 @@ async def test_a_silent_line_is_kept_while_redis_answers(redis_server: RealRedis
 @pytest.mark.gen_test
 async def test_redis_may_be_killed_and_restarted_again_and_again(redis_server: RealRedis) -> None:
     async with node(redis_server) as a:
-        await heard(a.bus, ROOM)
+        await received(a.bus, ROOM)
         for number in range(3):
             gaps = len(a.ear.gaps)
             redis_server.kill()
@@ -294,7 +294,7 @@ async def test_redis_may_be_killed_and_restarted_again_and_again(redis_server: R
 
 
 @pytest.mark.gen_test
-async def test_a_line_that_redis_refuses_is_said_so_and_keeps_nobody_waiting(
+async def test_a_subscription_that_redis_refuses_is_logged_and_delays_no_caller(
     redis_server: RealRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_server.ask("ACL", "SETUSER", "deaf", "on", ">secret", "~*", "+@all", "resetchannels")
@@ -319,12 +319,12 @@ async def test_a_password_and_a_database_number_are_said_before_anything_else(
 ) -> None:
     redis_server.ask("CONFIG", "SET", "requirepass", "secret")
     async with node(redis_server, f"unix://:secret@{redis_server.path}?db=3") as a:
-        await heard(a.bus, ROOM)
+        await received(a.bus, ROOM)
         assert a.ear.gaps == [], "the first line was good"
 
 
 @pytest.mark.gen_test
-async def test_what_is_no_word_of_redis_ends_the_line_and_not_the_bus(tmp_path: Any) -> None:
+async def test_invalid_data_from_redis_ends_the_connection_and_not_the_bus(tmp_path: Any) -> None:
     lines = 0
 
     async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -366,7 +366,7 @@ async def test_what_was_said_while_the_line_was_lost_is_brought_in_its_order(
     redis_server: RealRedis,
 ) -> None:
     async with rooms_on(redis_server) as (a, rooms), node(redis_server) as b:
-        ada, bob = Person("ada"), Person("bob")
+        ada, bob = RecordingMember("ada"), RecordingMember("bob")
         await enter(rooms, ada, ROOM)
         await enter(rooms, bob, ROOM)
         await b.say(b"0")
@@ -382,13 +382,14 @@ async def test_what_was_said_while_the_line_was_lost_is_brought_in_its_order(
         assert a.ear.kept_messages == [], "the rooms listen now"
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_a_log_that_can_be_read_only_later_than_the_line_is_back_is_read_then(
     redis_server: RealRedis,
 ) -> None:
     """The line and the store reconnect each for itself, in any order."""
     async with rooms_on(redis_server) as (a, rooms), node(redis_server) as b:
-        ada = Person("ada")
+        ada = RecordingMember("ada")
         await enter(rooms, ada, ROOM)
         await b.say(b"0")
         await until(lambda: len(ada.texts) == 1)
@@ -416,6 +417,7 @@ def enduring() -> Iterator[RealRedis]:
     server.close()
 
 
+@pytest.mark.slow
 @given(steps=STEPS)
 @settings(max_examples=40)
 def test_whatever_happens_to_the_line_every_member_gets_every_message_once_and_in_order(
@@ -427,10 +429,14 @@ def test_whatever_happens_to_the_line_every_member_gets_every_message_once_and_i
 async def _live_through(redis: RealRedis, steps: list[str]) -> None:
     room = f"channel:{secrets.token_hex(8)}"
     async with rooms_on(redis) as (_, here), rooms_on(redis) as (_, there), node(redis) as speaker:
-        people = [(here, Person("ada")), (here, Person("bob")), (there, Person("cleo"))]
+        people = [
+            (here, RecordingMember("ada")),
+            (here, RecordingMember("bob")),
+            (there, RecordingMember("cleo")),
+        ]
         for rooms, person in people:
             await enter(rooms, person, room)
-        guests: list[Person] = []
+        guests: list[RecordingMember] = []
         for step in steps:
             await _take(step, redis, room, here, speaker, guests)
         expected = log_of(redis, room)
@@ -442,7 +448,12 @@ async def _live_through(redis: RealRedis, steps: list[str]) -> None:
 
 
 async def _take(
-    step: str, redis: RealRedis, room: str, here: Rooms, speaker: Node, guests: list[Person]
+    step: str,
+    redis: RealRedis,
+    room: str,
+    here: Rooms,
+    speaker: Node,
+    guests: list[RecordingMember],
 ) -> None:
     if step.startswith("say"):
         for _ in range(20 if step == "say many" else 1):
@@ -452,16 +463,18 @@ async def _take(
     elif step == "wait":
         await asyncio.sleep(0.03)
     elif step == "come":
-        guests.append(Person(f"guest {len(guests)}"))
+        guests.append(RecordingMember(f"guest {len(guests)}"))
         await enter(here, guests[-1], room)
     elif guests:
         here.leave(guests.pop().member, room)
 
 
 @pytest.mark.gen_test
-async def test_a_message_that_comes_by_both_ways_is_given_once(redis_server: RealRedis) -> None:
+async def test_a_message_received_live_and_in_the_history_is_delivered_once(
+    redis_server: RealRedis,
+) -> None:
     async with rooms_on(redis_server) as (a, rooms):
-        ada = Person("ada")
+        ada = RecordingMember("ada")
         await enter(rooms, ada, ROOM)
         (message_id,) = [await a.say(b"once")]
         await until(lambda: ada.texts == [message_id])

@@ -26,7 +26,7 @@ def test_time_continues_between_looks() -> None:
     assert log_clock.now_ms() == NOON_MS + 5_000
 
 
-def test_a_redis_that_is_behind_is_told_and_not_believed() -> None:
+def test_a_redis_whose_clock_is_behind_is_reported_and_its_time_not_used() -> None:
     log_clock, monotonic = clock()
     log_clock.look(NOON_MS)
     monotonic.now += 1.0

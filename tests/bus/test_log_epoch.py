@@ -1,4 +1,4 @@
-"""Redis is replaced by an empty one, or comes back with less than it had: what members learn."""
+"""Redis is replaced by an empty one, or restarts with less data: what members receive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.bus.bus import id_order
 from services.bus.log_keys import EPOCH_KEY, log_key
 from services.rooms.rooms import Rooms
 from tests.bus.test_bus_redis import ROOM, Node, hang_up, node
-from tests.support.people import Person, enter
+from tests.support.members import RecordingMember, enter
 from tests.support.redis import RealRedis, until
 
 AHEAD = "+30m"
@@ -47,9 +47,9 @@ async def replace(redis: RealRedis, *nodes: Node) -> None:
 
 @pytest.mark.gen_test(timeout=60)
 async def test_nothing_said_after_it_is_read_as_old_and_the_gap_is_sent(redis: RealRedis) -> None:
-    """Before: of 223 messages that were acknowledged 97 came, and nobody was told."""
+    """Before: of 223 acknowledged messages 97 arrived, and no client was notified."""
     async with rooms_on(redis) as (a, rooms), node(redis) as b:
-        ada = Person("ada")
+        ada = RecordingMember("ada")
         await enter(rooms, ada, ROOM)
         before = [await b.say(b"x") for _ in range(5)]
         await until(lambda: ada.texts == before)
@@ -66,7 +66,7 @@ async def test_messages_that_are_said_all_the_while_come_or_a_gap_is_sent(
     redis: RealRedis,
 ) -> None:
     async with rooms_on(redis) as (a, rooms), node(redis) as b:
-        ada = Person("ada")
+        ada = RecordingMember("ada")
         await enter(rooms, ada, ROOM)
         stop, said = asyncio.Event(), list[str]()
 
@@ -83,10 +83,10 @@ async def test_messages_that_are_said_all_the_while_come_or_a_gap_is_sent(
         stop.set()
         await speaking
         await until(lambda: ada.texts[-1] == said[-1])
-        told = ada.texts.index(GAP)
-        after = ada.texts[told + 1 :]
+        reported = ada.texts.index(GAP)
+        after = ada.texts[reported + 1 :]
         assert after == said[-len(after) :]
-        assert ada.texts[:told] == said[:told]
+        assert ada.texts[:reported] == said[:reported]
         assert ada.texts.count(GAP) == 1
 
 
@@ -96,7 +96,7 @@ async def test_a_node_that_knows_nothing_of_the_time_before_is_received_too(
 ) -> None:
     """Its ids begin further back: another epoch is something new, not something old."""
     async with rooms_on(redis) as (a, rooms):
-        ada = Person("ada")
+        ada = RecordingMember("ada")
         await enter(rooms, ada, ROOM)
         before = [await a.say(b"x") for _ in range(3)]
         await until(lambda: ada.texts == before)
@@ -109,7 +109,7 @@ async def test_a_node_that_knows_nothing_of_the_time_before_is_received_too(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_who_asks_after_an_id_of_another_epoch_is_told_that_it_is_not_complete(
+async def test_history_after_an_id_of_another_epoch_is_not_complete(
     redis: RealRedis,
 ) -> None:
     async with node(redis) as a:
@@ -128,7 +128,7 @@ async def test_a_log_that_came_back_without_its_end_is_a_gap_and_nothing_comes_t
 ) -> None:
     """A failover to a replica, or an older snapshot: the same epoch, with less in it."""
     async with rooms_on(redis) as (_, rooms), node(redis) as b:
-        ada = Person("ada")
+        ada = RecordingMember("ada")
         await enter(rooms, ada, ROOM)
         before = [await b.say(b"x") for _ in range(5)]
         await until(lambda: ada.texts == before)
@@ -142,7 +142,7 @@ async def test_a_log_that_came_back_without_its_end_is_a_gap_and_nothing_comes_t
 @pytest.mark.gen_test(timeout=60)
 async def test_a_lost_line_alone_is_no_gap(redis: RealRedis) -> None:
     async with rooms_on(redis) as (a, rooms), node(redis) as b:
-        ada, bob = Person("ada"), Person("bob")
+        ada, bob = RecordingMember("ada"), RecordingMember("bob")
         await enter(rooms, ada, ROOM)
         await enter(rooms, bob, "channel:silent")
         said = [await b.say(b"x")]
@@ -160,7 +160,7 @@ async def test_a_lost_line_alone_is_no_gap(redis: RealRedis) -> None:
 async def test_a_log_that_was_forgotten_for_its_age_is_no_gap(redis: RealRedis) -> None:
     async with rooms_on(redis) as (a, rooms), node(redis) as b:
         a.bus._keep_ms = 300
-        ada = Person("ada")
+        ada = RecordingMember("ada")
         await enter(rooms, ada, ROOM)
         said = [await b.say(b"x")]
         await until(lambda: ada.texts == said)

@@ -1,4 +1,4 @@
-"""The subscription over a real Redis, cut at an exact place."""
+"""The subscription over a real Redis, disconnected at exact points."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class CutWhileItIsMade(RedisAddress):
         if self.cuts:
             self.cuts -= 1
             lost = asyncio.Event()
-            told = protocol.connection_lost
+            reported = protocol.connection_lost
 
             def connection_lost(exc: Exception | None) -> None:
-                told(exc)
+                reported(exc)
                 lost.set()
 
             protocol.connection_lost = connection_lost  # type: ignore[method-assign]  # to know when
@@ -98,7 +98,7 @@ async def test_one_that_is_cut_again_while_it_is_made_anew_is_too(redis_server: 
 
 
 @pytest.mark.gen_test
-async def test_whatever_goes_wrong_with_a_line_the_next_one_is_made(
+async def test_any_failure_of_a_connection_leads_to_the_next_one(
     redis_server: RealRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Faulty(RedisAddress):

@@ -1,4 +1,4 @@
-"""On one kind of database: a client of the wire is the subject, and sees no SQL."""
+"""One kind of database: the protocol's clients are the subject, not SQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every client library is tested with: a module imports it, and has a fixture `driver`."""
+"""The tests of every client library: a module imports them, and defines the fixture `driver`."""
 
 from __future__ import annotations
 

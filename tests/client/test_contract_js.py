@@ -1,4 +1,4 @@
-"""clients/js does all that clients/contract lists, against a scripted and a real Usher."""
+"""clients/js has the behaviours of clients/contract, against a scripted and a real Usher."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_every_close_code_of_usher_is_in_the_list_with_its_class() -> None:
         assert f"close-{int(code)}-unannounced" in items
 
 
-def test_a_step_that_nobody_knows_fails(driver: Driver) -> None:
+def test_an_unknown_step_fails(driver: Driver) -> None:
     with scripted_usher() as server:
         run = ScriptedRun(driver, server, {"options": {}})
         with pytest.raises(AssertionError, match="nobody knows what sing is"):

@@ -1,4 +1,4 @@
-"""clients/python does all that clients/contract lists, against a scripted and a real Usher."""
+"""clients/python has the behaviours of clients/contract, against a scripted and a real Usher."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ __all__ = [
 ]
 
 SOURCES = ROOT / "clients" / "python" / "src"
-# What is never awaited or never closed is told on stderr, and fails the driver.
+# Coroutines that are never awaited and unclosed resources are reported on stderr and fail the
+# driver.
 COMMAND = [sys.executable, "-W", "always", contract_driver.__file__]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(SOURCES)}
 

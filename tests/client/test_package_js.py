@@ -1,4 +1,4 @@
-"""clients/js as a package: packed, installed somewhere else, typed, and run from there."""
+"""clients/js as a package: packed, installed elsewhere, typed, and executed from there."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def app_with_ws(package: Packed) -> Path:
 
 
 def run(command: Sequence[str | Path], app: Path, program: str) -> tuple[int, str, str]:
-    """A program in a project. Gives its status, stdout and stderr."""
+    """A program in a project. Returns its status, stdout and stderr."""
     (app / "program.mjs").write_text(program)
     done = subprocess.run(
         [*command, app / "program.mjs"],
@@ -84,6 +84,7 @@ def the_readme_prints(server: Usher, command: Sequence[str | Path], app: Path) -
 # ---- what is in it -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_package_has_the_modules_that_pages_get_and_their_types(package: Packed) -> None:
     with tarfile.open(package.tarball) as tar:
         names = {name.removeprefix("package/") for name in tar.getnames()}
@@ -104,6 +105,7 @@ def test_the_version_is_one(package: Packed) -> None:
     assert f"?v={version}" in README
 
 
+@pytest.mark.slow
 def test_a_strict_program_in_typescript_uses_every_call(package: Packed, app: Path) -> None:
     assert type_check(package, app, Path(__file__).parent / "every_call.ts") == ""
 

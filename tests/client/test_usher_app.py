@@ -1,4 +1,5 @@
-"""static/usher-app.js in Node: where its credential goes, and what is not in clients/contract."""
+"""static/usher-app.js in Node: where its credential is sent, and what clients/contract does not
+cover."""
 
 from __future__ import annotations
 
@@ -61,7 +62,7 @@ FOREIGN = [
 ]  # fmt: skip
 
 
-def test_a_credential_goes_to_what_is_below_the_servers_address_alone() -> None:
+def test_a_credential_is_sent_below_the_servers_url_only() -> None:
     inputs = json.dumps([*OWN, *FOREIGN]).replace("\\\\\\\\", "\\\\")
     [sent] = shown(SEND.replace("INPUTS", inputs), "http://usher.example/deep")
     own, foreign = sent[: len(OWN)], sent[len(OWN) : len(OWN) + len(FOREIGN)]
@@ -136,7 +137,7 @@ def test_a_sign_out_that_does_not_reach_the_server_changes_nothing(
     assert shown(script, scripted.url) == [{"code": "unreachable"}, "u1", None, 401]
 
 
-def test_an_account_that_has_to_be_confirmed_signs_nobody_in(scripted: ScriptedUsher) -> None:
+def test_an_account_that_has_to_be_confirmed_cannot_sign_in(scripted: ScriptedUsher) -> None:
     script = """
     const usher = createUsher({ url });
     show(await usher.signUp({ ...ada, name: 'Ada' }));
@@ -295,6 +296,7 @@ def test_a_step_up_raises_the_open_connection() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_second_factor_completes_a_sign_in() -> None:
     script = """
     const usher = createUsher({ url, credentials: 'tokens' });

@@ -1,4 +1,4 @@
-"""static/usher.js in Node: how it comes back, gives up, waits and asks."""
+"""static/usher.js in Node: reconnecting, giving up, waiting and requests."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_retry_class_of_each_close_code_is_obeyed(
 
 
 @pytest.mark.parametrize("code", NOT_OURS)
-def test_a_code_of_something_on_the_way_is_no_reason_to_stay_away(
+def test_a_close_code_of_an_intermediary_does_not_end_the_client(
     node: Node, scripted: Scripted, code: int
 ) -> None:
     client, link = joined(node, scripted)
@@ -113,7 +113,7 @@ def test_a_cut_line_is_tried_again(node: Node, scripted: Scripted) -> None:
     assert_obeyed(client, scripted, Retry.BACKOFF)
 
 
-def test_the_word_of_the_server_counts_more_than_the_table(node: Node, scripted: Scripted) -> None:
+def test_the_servers_retry_class_overrides_the_table(node: Node, scripted: Scripted) -> None:
     client, link = joined(node, scripted)
     link.say("closing", {"code": 1012, "reason": "moved", "retry": "never"})
     link.close(1012, "moved")
@@ -234,7 +234,7 @@ def test_a_full_send_buffer_does_not_hide_a_dead_line(node: Node, scripted: Scri
 
 
 @pytest.mark.parametrize("text", ["not JSON", "[]", '{"event": 1}', "null"])
-def test_a_server_that_does_not_speak_the_protocol_is_left_and_asked_again(
+def test_a_server_with_another_protocol_is_left_and_retried(
     node: Node, scripted: Scripted, text: str
 ) -> None:
     client, link = joined(node, scripted)
@@ -277,7 +277,7 @@ def test_a_request_gets_its_own_reply(node: Node, scripted: Scripted) -> None:
     client.result("close")
 
 
-def test_a_request_without_a_reply_times_out_and_a_late_one_harms_nothing(
+def test_a_request_without_a_reply_times_out_and_a_late_reply_is_ignored(
     node: Node, scripted: Scripted
 ) -> None:
     client, link = joined(node, scripted)
@@ -407,7 +407,7 @@ def assert_lives(node: Node, server: Usher, present: str) -> None:
 
 
 @pytest.mark.parametrize("present", ["subprotocol", "user-join"])
-def test_a_bad_token_is_refused_by_a_real_server_once(
+def test_a_real_server_refuses_an_invalid_token_once(
     node: Node, server: Usher, present: str
 ) -> None:
     client = node.client(server.url, "not-a-token", present=present)

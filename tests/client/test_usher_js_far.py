@@ -1,4 +1,4 @@
-"""static/usher.js far away from a real server: how many round trips it takes to be back."""
+"""static/usher.js far from a real server: the number of round trips of a reconnect."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ class RoundTrips:
         self.client = client
         self.done = 0
         self.questions = 0
-        self.heard: list[tuple[str, str]] = []
-        """Messages as the page was told them: where, and what."""
+        self.received: list[tuple[str, str]] = []
+        """Messages as the page received them: room and data."""
         self._asked: dict[int, int] = {}
 
     def until(self, wanted: Callable[[], object], kind: str = "event", name: str = "") -> int:
-        """Read on until something holds, or the client is in a state. Gives when, in ms."""
+        """Read on until something holds, or the client is in a state. Returns when, in ms."""
         while True:
-            told = self.client.messages.get(timeout=PATIENCE)
-            detail = told["detail"]
-            if told["kind"] == "frame":
+            reported = self.client.messages.get(timeout=PATIENCE)
+            detail = reported["detail"]
+            if reported["kind"] == "frame":
                 self._count(detail["frame"])
-            if told["kind"] == "event" and detail["event"] == "message":
-                self.heard.append((detail["data"]["room"], detail["data"]["data"]))
-            assert told["kind"] != "gap", told
-            if told["kind"] == kind and (not name or detail["name"] == name) and wanted():
-                return int(told["at"])
+            if reported["kind"] == "event" and detail["event"] == "message":
+                self.received.append((detail["data"]["room"], detail["data"]["data"]))
+            assert reported["kind"] != "gap", reported
+            if reported["kind"] == kind and (not name or detail["name"] == name) and wanted():
+                return int(reported["at"])
 
     def _count(self, frame: Any) -> None:
         if frame["event"] == "history":
@@ -81,7 +81,7 @@ def say_in_all(server: Usher, client: Client, rooms: Sequence[str], data: str) -
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
-def test_who_is_back_far_away_has_missed_nothing_in_a_few_round_trips(
+def test_a_distant_client_catches_up_in_a_few_round_trips(
     database_kind: str,
     node: Node,
     count: int,
@@ -101,13 +101,13 @@ def test_who_is_back_far_away_has_missed_nothing_in_a_few_round_trips(
             js.call("connect")
             begun = trips.until(lambda: True, "state", "joined")
             say(speaker, rooms[-1:], "live")
-            shown = trips.until(lambda: (rooms[-1], "live") in trips.heard) - begun
+            shown = trips.until(lambda: (rooms[-1], "live") in trips.received) - begun
             assert trips.done <= 2, f"shown after {trips.done} round trips, {shown} ms"
-            whole = trips.until(lambda: len(trips.heard) == count + 1) - begun
+            whole = trips.until(lambda: len(trips.received) == count + 1) - begun
         record_property("milliseconds", {"live": shown, "all": whole})
         assert trips.done <= 4
         assert trips.questions <= 20, "the rate of a socket is far from reached"
-        assert sorted(trips.heard) == sorted(
+        assert sorted(trips.received) == sorted(
             [(room, "missed") for room in rooms] + [(rooms[-1], "live")]
         )
         js.result("close")

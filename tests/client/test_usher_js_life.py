@@ -1,4 +1,4 @@
-"""static/usher-life.js: the table that decides what follows on what, each transition for itself."""
+"""static/usher-life.js: each transition of the state machine."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_what_is_no_news_changes_nothing(machine: JsClient, state: str) -> None:
 @pytest.mark.parametrize("state", LIVE)
 @pytest.mark.parametrize("retry", ["never", "login"])
 @pytest.mark.parametrize("said", [True, False], ids=["said", "by-code"])
-def test_some_ends_are_for_good(machine: JsClient, state: str, retry: str, said: bool) -> None:
+def test_some_ends_are_permanent(machine: JsClient, state: str, retry: str, said: bool) -> None:
     end = {"code": CODE_OF[retry], "reason": "r"} | ({"retry": retry} if said else {})
     found, act = after(machine, life(state, renew=True, proven=True), "lost", end=end)
     assert (found["name"], act, found["renew"]) == ("closed", "finish", False)
@@ -110,7 +110,7 @@ def test_an_expired_token_is_renewed_at_once_and_then_with_pauses(
     assert (again["name"], act, again["renew"]) == ("waiting", "wait", True)
 
 
-def test_the_servers_word_counts_more_than_the_code(machine: JsClient) -> None:
+def test_the_servers_retry_class_overrides_the_close_code(machine: JsClient) -> None:
     end = {"code": 1012, "reason": "moved", "retry": "never"}
     assert after(machine, life("joined"), "lost", end=end)[0]["name"] == "closed"
 
@@ -154,7 +154,7 @@ def test_a_renewal_that_failed_is_tried_again_on_the_live_socket(machine: JsClie
     assert (found["name"], act) == ("joined", "renew-later")
 
 
-def test_a_renewal_that_is_refused_for_good_leaves_the_end_to_the_server(
+def test_after_a_refused_refresh_the_server_closes_the_socket(
     machine: JsClient,
 ) -> None:
     end = {"code": 4401, "reason": "unauthenticated"}

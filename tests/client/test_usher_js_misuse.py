@@ -1,4 +1,4 @@
-"""static/usher.js: what can never work is said at once, what may work later is tried again."""
+"""static/usher.js: permanent errors are reported at once, others are retried."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_options_that_cannot_work_are_thrown_back(options: str) -> None:
     assert shown(script) == "misuse"
 
 
-def test_a_mistake_in_get_token_is_told_with_its_cause(node: Node) -> None:
+def test_a_mistake_in_get_token_is_reported_with_its_cause(node: Node) -> None:
     client = node.client("http://127.0.0.1:9", {"throws": "no such variable"})
     error = client.result("connect")
     assert (error["code"], error["cause"]) == ("misuse", "no such variable")
@@ -119,7 +119,7 @@ def test_a_token_that_cannot_be_a_subprotocol_is_a_mistake(node: Node) -> None:
     assert error["cause"]
 
 
-def test_a_mistake_is_seen_where_nobody_looks_for_it() -> None:
+def test_a_mistake_is_reported_even_if_the_promise_is_not_handled() -> None:
     script = """const { UsherClient } = await import(`${process.env.USHER_JS}/usher.js`);
     const getToken = () => { throw new Error('no such variable'); };
     new UsherClient({ baseUrl: 'http://127.0.0.1:9', getToken }).connect();

@@ -1,4 +1,4 @@
-"""usher_client.backend against a real Usher: who calls, and publishing."""
+"""usher_client.backend against a real Usher: identifying callers, and publishing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def forget_nothing(place: Place, **more: Any) -> Introspection:
 # ---- introspection ---------------------------------------------------------------------------
 
 
-def test_a_backend_learns_who_calls_by_either_kind_of_token(place: Place, run: Run[Any]) -> None:
+def test_a_backend_identifies_callers_by_either_kind_of_token(place: Place, run: Run[Any]) -> None:
     ada = sign_up(place.server)
 
     async def ask() -> None:
@@ -51,7 +51,7 @@ def test_a_backend_learns_who_calls_by_either_kind_of_token(place: Place, run: R
 
 
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", "é" * 20, "x" * 100_000])
-def test_what_is_no_token_is_nobody(place: Place, run: Run[Any], token: str) -> None:
+def test_an_invalid_token_identifies_no_user(place: Place, run: Run[Any], token: str) -> None:
     async def ask() -> None:
         async with forget_nothing(place) as checks:
             assert await checks.check(token) is None
@@ -73,7 +73,7 @@ def test_a_logout_is_seen_at_once_without_a_memory(place: Place, run: Run[Any]) 
 
 
 @pytest.mark.parametrize("how", ["session", "user", "webhook", "everybody"])
-def test_the_memory_is_emptied_of_who_is_named(place: Place, run: Run[Any], how: str) -> None:
+def test_forget_drops_the_named_user_from_the_cache(place: Place, run: Run[Any], how: str) -> None:
     ada, ben = sign_up(place.server), sign_up(place.server)
     tokens = [str(ada.token), str(ben.token)]
 
@@ -131,7 +131,7 @@ def test_many_requests_with_one_token_are_one_question(place: Place, run: Run[An
     run(ask())
 
 
-def test_a_bad_key_and_a_server_that_is_unavailable_are_no_answer_about_the_token(
+def test_an_invalid_key_and_an_unavailable_server_do_not_refuse_the_token(
     place: Place, run: Run[Any]
 ) -> None:
     ada = sign_up(place.server)
@@ -182,7 +182,9 @@ def forged(place: Place, headers: dict[str, Any], key: Any, algorithm: str, **cl
     return jwt.encode(whole, key, algorithm, headers)
 
 
-def test_a_token_of_another_algorithm_type_or_key_is_nobody(place: Place, run: Run[Any]) -> None:
+def test_a_token_of_another_algorithm_type_or_key_identifies_no_user(
+    place: Place, run: Run[Any]
+) -> None:
     kid = jwt.get_unverified_header(place.app_token(sign_up(place.server)))["kid"]
     mine = ec.generate_private_key(ec.SECP256R1())
     good = {"kid": kid, "typ": "at+jwt"}
@@ -239,6 +241,7 @@ def test_unknown_key_ids_do_not_make_a_backend_ask_for_keys_each_time(
     run(ask())
 
 
+@pytest.mark.slow
 def test_keys_rotate_without_a_refused_token(place: Place, run: Run[Any]) -> None:
     ada = sign_up(place.server)
 
@@ -255,7 +258,7 @@ def test_keys_rotate_without_a_refused_token(place: Place, run: Run[Any]) -> Non
     run(ask())
 
 
-def test_without_keys_nobody_is_refused_for_it(place: Place, run: Run[Any]) -> None:
+def test_without_keys_no_token_is_refused_as_invalid(place: Place, run: Run[Any]) -> None:
     token = place.app_token(sign_up(place.server))
 
     async def ask() -> None:

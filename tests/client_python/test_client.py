@@ -1,5 +1,5 @@
-"""usher_client.Usher: signing in, what an app may hold, and what is never shown. What it does on
-the wire is in tests/client/test_contract_python.py."""
+"""usher_client.Usher: signing in, misuse by the app, and secrets.
+tests/client/test_contract_python.py tests its behaviour on the connection."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_sign_in_is_gone_on_with_later(place: Place, run: Run[Any]) -> None:
         async with Usher(place.server.url, on_refresh_token=kept.append) as usher:
             await usher.resume(kept[-1])
             assert (await usher.me()).name == "Ada"
-            assert len(kept) == 2, "the app is told the new one"
+            assert len(kept) == 2, "the app receives the new one"
             assert usher.refresh_token == kept[-1]
             await usher.sign_out()
         async with Usher(place.server.url) as usher:
@@ -135,13 +135,13 @@ def test_own_tokens_and_keys_take_the_place_of_a_sign_in(place: Place, run: Run[
         async with Usher(place.server.url, key=place.key) as usher:
             body = {"room": place.channel(), "event": "x"}
             assert await usher.call("POST", "/api/publish", body) is None
-            with pytest.raises(Misuse, match="opens no socket"):
+            with pytest.raises(Misuse, match="cannot open a socket"):
                 await usher.connect()
 
     run(connect())
 
 
-def test_a_mistake_in_the_apps_own_function_is_told_at_once(place: Place, run: Run[Any]) -> None:
+def test_a_mistake_in_the_apps_function_is_reported_at_once(place: Place, run: Run[Any]) -> None:
     def broken(_: bool) -> str:
         raise KeyError("token")
 
@@ -190,7 +190,7 @@ def test_an_app_token_is_kept_until_it_is_about_to_end(place: Place, run: Run[An
 
 
 @pytest.mark.parametrize("path", ["http://x/", "//x/", "x", "https://x"])
-def test_a_call_goes_to_this_server_only(place: Place, run: Run[Any], path: str) -> None:
+def test_a_call_is_sent_to_this_server_only(place: Place, run: Run[Any], path: str) -> None:
     async def ask() -> None:
         async with Usher(place.server.url, key=place.key) as usher:
             with pytest.raises(Misuse, match="path"):
@@ -251,7 +251,7 @@ async def _until(events: Any, kind: type) -> Any:
             return
 
 
-def test_where_one_may_not_be_the_iteration_says_so(place: Place, run: Run[Any]) -> None:
+def test_a_forbidden_room_ends_the_iteration_with_an_error(place: Place, run: Run[Any]) -> None:
     email = address()
     sign_up(place.server, email=email)
     private = place.admin.post("/api/channels", {"name": "board"}).body["id"]
@@ -310,7 +310,7 @@ def test_what_is_too_big_or_no_json_is_not_sent(place: Place, run: Run[Any]) -> 
     run(talk())
 
 
-def test_an_inbox_that_is_full_tells_of_the_gap(run: Run[Any]) -> None:
+def test_a_full_inbox_reports_a_gap(run: Run[Any]) -> None:
     async def read() -> None:
         inbox = Inbox("channel:tea", limit=3)
         for number in range(5):

@@ -29,7 +29,7 @@ from usher_client.backend.wsgi import UsherMiddleware as WsgiMiddleware
 from usher_client.backend.wsgi import caller_of as wsgi_caller
 
 Served = tuple[str, str]
-"""Where strangers are let in, and where they are not."""
+"""One app that accepts unauthenticated requests, and one that requires a token."""
 
 
 def shown(caller: Caller | None) -> dict[str, Any]:
@@ -145,9 +145,7 @@ def serve(request: pytest.FixtureRequest) -> Callable[..., Any]:
     return SERVERS[request.param]
 
 
-def test_the_app_is_told_who_calls_and_that_a_unauthenticated_client_does(
-    place: Place, serve: Callable[..., Any]
-) -> None:
+def test_the_app_gets_the_caller_or_none(place: Place, serve: Callable[..., Any]) -> None:
     ada = sign_up(place.server)
     with serve(place.server.url, place.key, required=False) as url:
         assert get(url, ada.token)[2] == {"id": ada.user["id"]}
@@ -157,7 +155,7 @@ def test_the_app_is_told_who_calls_and_that_a_unauthenticated_client_does(
             assert (status, body) == (200, {"id": None})
 
 
-def test_where_it_is_required_a_unauthenticated_client_is_answered_401(
+def test_if_required_an_unauthenticated_caller_gets_401(
     place: Place, serve: Callable[..., Any]
 ) -> None:
     ada = sign_up(place.server)
@@ -171,7 +169,7 @@ def test_where_it_is_required_a_unauthenticated_client_is_answered_401(
         assert get(url + "/open")[0] == 200
 
 
-def test_where_nobody_can_say_it_is_503_and_never_401(serve: Callable[..., Any]) -> None:
+def test_an_undetermined_result_is_503_and_never_401(serve: Callable[..., Any]) -> None:
     with serve("http://127.0.0.1:9", "usher_key_x", required=False) as url:
         status, headers, _ = get(url, "some.token.here")
         assert (status, headers["Retry-After"]) == (503, "1")

@@ -1,4 +1,4 @@
-"""The package as users get it: built, installed into an environment of its own, and run there."""
+"""The package as users get it: built, installed into a separate environment, and run there."""
 
 from __future__ import annotations
 

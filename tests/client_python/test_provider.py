@@ -1,4 +1,4 @@
-"""`sign_in_with` of the Python client by a provider: oidc-provider-mock, a real server."""
+"""`sign_in_with` of the Python client with a provider: oidc-provider-mock, a real server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""usher_client: a room that asks for a step-up, against a real server."""
+"""usher_client: a room that requires a step-up, against a real server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""verify_webhook: the form of standardwebhooks.com."""
+"""verify_webhook: the format of standardwebhooks.com."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def test_the_vector_of_the_specification_fits() -> None:
         "webhook-timestamp": "1614265330",
         "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
     }
-    with pytest.raises(WebhookRefused, match="no event"):  # the signature is good, the body a test
+    with pytest.raises(
+        WebhookRefused, match="not an event"
+    ):  # the signature is good, the body a test
         verify_webhook(
             "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
             headers,
@@ -92,7 +94,7 @@ def test_another_body_another_secret_and_another_version_are_refused() -> None:
 
 @pytest.mark.parametrize("seconds", [-301, 301])
 def test_an_old_delivery_is_refused_and_one_of_the_future(seconds: int) -> None:
-    with pytest.raises(WebhookRefused, match="too far away"):
+    with pytest.raises(WebhookRefused, match="outside the tolerance"):
         verify_webhook(SECRET, signed(at=NOW + seconds), BODY, now=NOW)
     assert verify_webhook(SECRET, signed(at=NOW + seconds), BODY, now=NOW, tolerance=400).id
 

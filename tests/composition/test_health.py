@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 import pytest
 
 from services.composition.health import Health, Readiness
+from services.processes.link import ProcessState
+from services.processes.worker import Worker
 from services.storage.encryption import Encryption, generate_key
 from tests.support.databases import on_postgresql
 from tests.support.parts import Parts, database_away, node, redis_away, redis_back
@@ -49,6 +52,34 @@ async def watched(
 
 
 @pytest.mark.gen_test
+async def test_a_process_that_is_not_ready_makes_those_beside_it_so(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    ours, theirs = socket.socketpair()
+    worker = Worker(1, 2, theirs, [])
+    with ours, theirs:
+        async with node(database_url, redis_server, timeout=2.0) as parts:
+            health = Health(
+                parts.database,
+                parts.store,
+                Encryption([KEY]),
+                parts.metrics,
+                parts.name,
+                worker=worker,
+            )
+            await health.check()
+            states: tuple[ProcessState, ...]
+            for states, status in (
+                (("ready", "ready"), "ready"),
+                (("ready", "starting"), "ready"),
+                (("ready", "not_ready"), "not_ready"),
+            ):
+                worker.states = states
+                found = health.readiness()
+                assert (found.status, found.processes) == (status, states)
+
+
+@pytest.mark.gen_test
 async def test_with_everything_there_a_node_is_ready(
     database_url: str, redis_server: RealRedis
 ) -> None:
@@ -80,6 +111,7 @@ async def test_without_redis_a_node_is_ready_on_its_fallback(
         assert (await w.look()).redis == "ok"
 
 
+@pytest.mark.slow
 @on_postgresql
 @pytest.mark.gen_test(timeout=60)
 async def test_without_the_database_a_node_is_not_ready_until_it_answers_again(

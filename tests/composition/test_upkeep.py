@@ -1,4 +1,4 @@
-"""Rows that have had their time go, and no others, on SQLite and on PostgreSQL."""
+"""Expired rows are deleted, and no others, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def add_rows(db: peewee.Database, now: float) -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_has_ended_goes_and_what_lives_stays(database_url: str) -> None:
+async def test_ended_rows_are_deleted_and_active_ones_stay(database_url: str) -> None:
     async with node(database_url) as parts:
         await parts.database.run(add_rows, parts.clock())
         await parts.signed_in()
@@ -78,7 +78,7 @@ async def test_refresh_tokens_go_when_they_expire_and_sessions_a_month_after_the
 
 
 @pytest.mark.gen_test
-async def test_more_than_a_batch_goes_in_one_purge(database_url: str) -> None:
+async def test_one_purge_deletes_more_than_a_batch(database_url: str) -> None:
     async with node(database_url) as parts:
         old = [
             {"hash": f"t{n}", "payload": "{}", "expires_at": parts.clock() - 1}

@@ -1,4 +1,4 @@
-"""`make conformance`: RFC 6455 as a public suite sees it, on the product's own connection code.
+"""`make conformance`: a public suite of RFC 6455 against the product's connection code.
 
 The suite is kosoku, which has the cases of the Autobahn testsuite. Groups 12 and 13 are
 compression, which the direct form does not speak.
@@ -43,7 +43,7 @@ class Case(NamedTuple):
 
 @contextmanager
 def echo_server(*form: str) -> Iterator[int]:
-    """The echo in a process of its own. Gives its port.
+    """The echo in a process of its own. Returns its port.
 
     Args:
         form: "tornado" for the Tornado form.
@@ -96,7 +96,7 @@ def table(cases: list[Case]) -> str:
 
 
 def main() -> int:
-    """Print a table of each form. Gives the exit status: 1 where the direct form fails a case or
+    """Print a table of each form. Returns the exit status: 1 where the direct form fails a case or
     ends one unclean. What the Tornado form does is Tornado's."""
     with TemporaryDirectory() as folder, echo_server("tornado") as port:
         sys.stdout.write(f"Tornado form\n\n{table(run_suite(port, Path(folder)))}\n\n")

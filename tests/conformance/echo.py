@@ -1,4 +1,4 @@
-"""An echo server on the product's own connection code, for conformance suites of RFC 6455.
+"""An echo server on the product's connection code, for conformance suites of RFC 6455.
 
 Run it with a port of 0; it prints the port that it got. Everything between the handshake and the
 close frame is `services.websocket.connection`; only what is done with a message is not Usher's.

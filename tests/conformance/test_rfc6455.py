@@ -1,4 +1,4 @@
-"""RFC 6455 as a public conformance suite sees it, on the product's own connection code."""
+"""A public conformance suite of RFC 6455 against the product's connection code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import pytest
+
 from tests.conformance.__main__ import GOOD, GROUPS, ROOT, echo_server, run_suite, table
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_case_of_the_suite_passes_and_ends_clean(tmp_path: Path) -> None:
@@ -29,7 +33,7 @@ def test_through_tornado_only_ends_differ(tmp_path: Path) -> None:
     assert table(cases) in shown, "docs/protocol.md shows what `make conformance` prints"
 
 
-def test_a_server_that_fails_a_case_is_told_so(tmp_path: Path) -> None:
+def test_the_report_names_a_server_that_fails_a_case(tmp_path: Path) -> None:
     # It answers a handshake with 501: were that a pass, the test above could not fail.
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as http:
         thread = threading.Thread(target=http.serve_forever)

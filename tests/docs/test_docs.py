@@ -1,4 +1,4 @@
-"""The documents against the code, and against what a running server really says."""
+"""The documents compared with the code, and with the responses of a running server."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ class Witness(Client):
         return Witness(self.server, document=self.document, seen=self.seen, refused=self.refused)
 
     def sign(self, way: str, email: str, client: str = "native", status: int = 200) -> Witness:
-        """Sign up or log in; gives the client who is that now."""
+        """Sign up or log in; returns the client who is that now."""
         new = self.again()
         new.browser = client == "browser"
         body = {"email": email, "password": PASSWORD, "name": "Ada", "client": client}
@@ -570,7 +570,7 @@ def test_a_refused_socket_is_refused_as_described(own: Usher, openapi: Json) -> 
         ({"Authorization": "Bearer x"}, 401),
         ({"Sec-WebSocket-Key": "short"}, 400),
     ):
-        # urllib sends `Connection: close` whatever it is told; so these go out by hand.
+        # urllib always sends `Connection: close`, so these are sent by hand.
         answer = asyncio.run(handshaken(own, {**handshake, **more}))
         nobody._check(openapi["paths"]["/ws"]["get"]["responses"][str(status)], answer)
         assert answer.status == status
@@ -649,7 +649,7 @@ async def conversation(server: Usher) -> tuple[list[Json], dict[str, list[Json]]
 
 
 @pytest.mark.gen_test
-async def test_a_real_socket_speaks_as_described(database_kind: str, asyncapi: Json) -> None:
+async def test_a_real_socket_conforms_to_the_document(database_kind: str, asyncapi: Json) -> None:
     messages = asyncapi["components"]["messages"]
     with usher(database_kind, ACCESS_TOKEN_TTL_SECONDS=2) as server:
         events, replies = await conversation(server)
@@ -675,7 +675,7 @@ async def room_talk(owner: Talker, guest: Talker) -> dict[str, list[Json]]:
     asked += [(guest, "usage", {"model": ""}), (guest, "history", 1)]
     assert owner.client.call("PUT", seat, {"right": "write"}).status == 200
     await guest.next("access-changed", lambda data: room in data["rooms"])
-    # Who comes and goes between two notices is not told of.
+    # A user who joins and leaves between two notices is not announced.
     await owner.next("presence", lambda data: guest.member in data["joined"])
     asked += [(guest, name, in_room) for name in ("leave", "join", "presence", "typing")]
     asked += [(guest, "join-channels", None), (guest, "usage", {"model": "small"})]
@@ -697,7 +697,7 @@ async def room_talk(owner: Talker, guest: Talker) -> dict[str, list[Json]]:
 
 
 @pytest.mark.gen_test
-async def test_rooms_speak_as_described(database_kind: str, asyncapi: Json) -> None:
+async def test_rooms_conform_to_the_document(database_kind: str, asyncapi: Json) -> None:
     messages = asyncapi["components"]["messages"]
     with usher(database_kind) as server:
         owner, guest = sign_up(server), sign_up(server)
@@ -705,8 +705,8 @@ async def test_rooms_speak_as_described(database_kind: str, asyncapi: Json) -> N
             replies = await room_talk(first, second)
             events = first.events + second.events
     # The one that is missing takes another Redis: tests/flows/test_redis_replaced.py.
-    told = {"joined", "build-done", *ROOM_SERVER_EVENTS} - {"gap"}
-    assert {event["event"] for event in events} == told
+    reported = {"joined", "build-done", *ROOM_SERVER_EVENTS} - {"gap"}
+    assert {event["event"] for event in events} == reported
     for event in (*events, json.loads(gap_event("channel:herons"))):
         name = event["event"] if event["event"] in ALL_SERVER_EVENTS else PUBLISHED
         fits(event, messages[f"server.{name}"]["payload"], asyncapi)
@@ -778,7 +778,7 @@ def run_example(server: Usher, number: int) -> str:
 
 
 @pytest.mark.parametrize("way", [1, 2, 3, 4, 5])
-def test_the_examples_of_the_five_ways_join(server: Usher, way: int) -> None:
+def test_the_examples_of_the_five_methods_join(server: Usher, way: int) -> None:
     frame = json.loads(run_example(server, way))
     assert frame["event"] == ("reply" if way == 5 else "joined")
     assert frame["data"]["user"]["name"] == "Ada"

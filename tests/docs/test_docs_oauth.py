@@ -1,4 +1,4 @@
-"""docs/oauth.md against the code: its settings, its addresses, its reasons and its metrics."""
+"""docs/oauth.md compared with the code: settings, URLs, reasons and metrics."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_the_reasons_of_a_refusal_are_those_of_the_code() -> None:
     ]
 
 
-def test_the_causes_of_a_refusal_are_words_of_the_code() -> None:
+def test_the_causes_of_a_refusal_are_fixed_words() -> None:
     source = "".join(path.read_text("utf-8") for path in (ROOT / "services").rglob("*.py"))
     source = re.sub(r'"\s+f?"', "", source)  # a text that is written in two parts
     rows = table(SECTIONS["When somebody is refused"], "reason")
@@ -155,7 +155,7 @@ def test_the_metrics_are_those_of_the_code() -> None:
     }
 
 
-def test_the_way_to_a_providers_token_is_there() -> None:
+def test_the_path_of_a_providers_token_exists() -> None:
     [example] = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     assert "await services.oauth.refresh.valid(user_id, " in example
     assert list(inspect.signature(ProviderRefresh.valid).parameters) == [

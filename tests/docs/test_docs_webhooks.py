@@ -1,4 +1,4 @@
-"""docs/webhooks.md: its receivers are run as written, and what it names is what the code has."""
+"""docs/webhooks.md: its receivers run as written, and its names are those of the code."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def answers(port: int) -> bool:
 
 
 @pytest.mark.parametrize("language", ["python", "js"])
-def test_a_receiver_hears_what_is_signed_and_nothing_else(language: str, tmp_path: Path) -> None:
+def test_a_receiver_gets_signed_requests_only(language: str, tmp_path: Path) -> None:
     command = program(language, tmp_path)
     port = free_port()
     with usher("sqlite", WEBHOOK_PRIVATE="on") as server:
@@ -113,8 +113,8 @@ def test_openapi_describes_each_event() -> None:
     document = openapi_document((*API_ROUTES, *DOCUMENT_ROUTES), about)
     assert list(document["webhooks"]) == list(get_args(EventType))
     for row in table(TEXT, "type")[:-1]:
-        told = document["webhooks"][row[0].strip("`")]["post"]["requestBody"]
-        data = told["content"]["application/json"]["schema"]["properties"]["data"]
+        reported = document["webhooks"][row[0].strip("`")]["post"]["requestBody"]
+        data = reported["content"]["application/json"]["schema"]["properties"]["data"]
         name = data["$ref"].rpartition("/")[2]
         members = document["components"]["schemas"][name]["properties"]
         listed = re.match(r"`([a-z_, ]+)`", row[1])

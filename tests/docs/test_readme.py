@@ -1,4 +1,4 @@
-"""Every command and example of README.md, run as it stands there.
+"""Every command and example of README.md, run as written.
 
 Only ports, folders and `--quick` come from outside, through the environment, as the README says.
 `make test` cannot run inside itself, and .ci/run runs `make lint` in any case: they are asked what
@@ -119,7 +119,7 @@ def processes_with(words: str) -> list[str]:
 
 
 def run(command: str, shell: dict[str, str], **more: str) -> str:
-    """Run it to its end; gives its stdout. It has to go well."""
+    """Run it to its end; returns its stdout. It has to go well."""
     done = subprocess.run(
         ["/bin/sh", "-c", command],
         cwd=ROOT,
@@ -172,7 +172,7 @@ def test_the_documents_that_the_readme_names_are_at_their_addresses(started: str
         assert page_of(started + path)
 
 
-def test_a_setting_goes_before_make_run(shell: dict[str, str], tmp_path: Path) -> None:
+def test_a_setting_is_passed_before_make_run(shell: dict[str, str], tmp_path: Path) -> None:
     port = free_port()  # 9000 may be taken here
     command = "USHER_PORT=9000 make run".replace("9000", str(port))
     with make_run(command, shell, port, tmp_path) as url:
@@ -194,7 +194,8 @@ def test_make_test_runs_every_test(shell: dict[str, str]) -> None:
     assert commands[-1].endswith("/bin/python -m pytest -n auto --dist loadfile")
 
 
-def test_make_run_with_idp_shows_the_whole_way_and_leaves_nothing_behind(
+@pytest.mark.slow
+def test_make_run_with_idp_completes_a_sign_in_and_leaves_nothing_behind(
     shell: dict[str, str], tmp_path: Path
 ) -> None:
     provider = free_port()

@@ -1,4 +1,4 @@
-"""docs/security.md: the tests that it names are there, and its sums are those of its tables."""
+"""docs/security.md: the tests that it names exist, and its sums are those of its tables."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def test_the_sum_is_that_of_the_tables() -> None:
     for number, verdict in rows:
         assert verdict in VERDICTS, number
         sums[verdict] += _count(number)
-    told = re.search(
+    reported = re.search(
         r"Of (\d+) requirements (\d+) hold, (\d+) hold partly, (\d+) do not hold yet, "
         r"(\d+) is yours and (\d+) do not apply",
         TEXT,
     )
-    assert told is not None
-    assert [sum(sums.values()), *(sums[v] for v in VERDICTS)] == [int(n) for n in told.groups()]
+    assert reported is not None
+    assert [sum(sums.values()), *(sums[v] for v in VERDICTS)] == [int(n) for n in reported.groups()]
 
 
 def _count(numbers: str) -> int:

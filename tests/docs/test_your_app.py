@@ -1,4 +1,4 @@
-"""docs/your-app.md, built as it is written: its files, its commands, and a browser."""
+"""docs/your-app.md, followed as written: its files, its commands, and a browser."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def at(text: str, ports: dict[str, str]) -> str:
 
 @pytest.fixture
 def app(tmp_path: Path, ports: dict[str, str]) -> Iterator[str]:
-    """Everything that the section has one start; gives the page's address."""
+    """Everything that the section has one start; returns the page's address."""
     settings = dict(re.findall(r"USHER_(\w+)=(\S+)", of_the_page("sh", "make run", ports)))
     assert set(settings) == {"PUBLIC_URL", "ALLOWED_ORIGINS", "APP_AUDIENCES"}
     (tmp_path / "my-app" / "page").mkdir(parents=True)
@@ -83,7 +83,7 @@ def app(tmp_path: Path, ports: dict[str, str]) -> Iterator[str]:
 
 
 def answers(url: str) -> int:
-    """Wait for any answer; gives its status."""
+    """Wait for any answer; returns its status."""
     end = time.monotonic() + PATIENCE
     while True:
         try:

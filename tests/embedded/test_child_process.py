@@ -54,7 +54,7 @@ def test_a_child_whose_parent_was_gone_already_does_not_start() -> None:
     assert (done.returncode, done.stderr) == (1, "its parent is gone\n")
 
 
-def test_the_program_gets_its_arguments_and_its_status_is_told() -> None:
+def test_the_program_gets_its_arguments_and_its_exit_status_is_returned() -> None:
     command = tied_to_parent(
         [sys.executable, "-c", "import sys; sys.exit(len(sys.argv))", "a b", "--c"]
     )

@@ -1,4 +1,4 @@
-"""The embedded redis-server: start, stop, and never two of them."""
+"""The embedded redis-server: start, stop, and never two at once."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def environment(pid: int | None) -> bytes:
 
 
 def another_usher(data_dir: Path) -> tuple[subprocess.Popen[str], int]:
-    """A process of its own that runs an embedded server; gives it and the server's pid."""
+    """A process of its own that runs an embedded server; returns it and the server's pid."""
     usher = subprocess.Popen(
         [sys.executable, "-c", USHER, os.fspath(data_dir)],
         cwd=ROOT,
@@ -251,7 +251,7 @@ def test_a_server_of_an_earlier_run_is_ended_first(data_dir: Path, frozen: bool,
             orphan.wait()
 
 
-def test_the_pid_file_of_another_process_harms_nobody(data_dir: Path) -> None:
+def test_the_pid_file_of_another_process_does_no_harm(data_dir: Path) -> None:
     bystander = subprocess.Popen(["sleep", "60"])
     (data_dir / "redis").mkdir()
     (data_dir / "redis" / "redis.pid").write_text(str(bystander.pid))
@@ -269,7 +269,7 @@ def test_the_pid_file_of_another_process_harms_nobody(data_dir: Path) -> None:
         bystander.wait()
 
 
-def test_a_server_that_dies_is_started_again_with_its_data(data_dir: Path, loop: str) -> None:
+def test_a_server_that_crashes_is_started_again_with_its_data(data_dir: Path, loop: str) -> None:
     async def work() -> None:
         restarts: list[int] = []
         server = embedded(data_dir, on_restart=lambda: restarts.append(1))
@@ -316,7 +316,7 @@ def test_a_server_that_does_not_answer_is_given_up(data_dir: Path) -> None:
     run(work())
 
 
-def test_a_binary_that_is_not_there_is_told(data_dir: Path) -> None:
+def test_a_missing_binary_is_reported(data_dir: Path) -> None:
     with pytest.raises(StoreUnavailable, match=r"redis-server ended at once: .*No such file"):
         run(embedded(data_dir, data_dir / "nothing").start())
 
@@ -423,7 +423,9 @@ def test_an_older_server_does_not_start_empty_beside_what_a_newer_one_wrote(
     run(check())
 
 
-def test_a_server_that_cannot_read_the_folder_says_who_wrote_it(data_dir: Path) -> None:
+def test_a_server_that_cannot_read_the_folder_names_the_version_that_wrote_it(
+    data_dir: Path,
+) -> None:
     """Redis 7.0 looks into the folder, and refuses Valkey's snapshots by itself."""
     found = shutil.which("redis-server")
     if found is None:

@@ -1,4 +1,4 @@
-"""Loops that outlive their own errors and stop when asked."""
+"""Loops that survive their own errors and stop on request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def errors(metrics: Metrics, loop: str) -> float:
 
 
 class Work:
-    """Counts its turns, and fails in those it is told to."""
+    """Counts its runs, and fails in the given ones."""
 
     def __init__(self, *faults: Exception | None) -> None:
         self.faults = list(faults)
@@ -68,7 +68,7 @@ async def test_a_loop_survives_its_errors_logs_them_and_counts_them(
 
 
 @pytest.mark.gen_test
-async def test_a_redis_that_is_unavailable_is_counted_and_not_told_at_each_turn(
+async def test_an_unavailable_redis_is_counted_and_not_logged_at_each_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     metrics = Metrics()
@@ -80,7 +80,7 @@ async def test_a_redis_that_is_unavailable_is_counted_and_not_told_at_each_turn(
         await within(work.enough.wait())
         await background.close()
     assert errors(metrics, "redis") == 2
-    assert caplog.records == [], "the store has told, once"
+    assert caplog.records == [], "the store has logged it once"
 
 
 @pytest.mark.gen_test

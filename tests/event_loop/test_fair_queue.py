@@ -7,7 +7,7 @@ import pytest
 
 from services.errors import Busy
 from services.event_loop.callers import Caller, Callers
-from services.event_loop.fair_queue import FairQueue, Lane, Turn
+from services.event_loop.fair_queue import FairQueue, Lane, Slot
 
 
 def lane(name: str, **more: int) -> Lane:
@@ -22,55 +22,55 @@ def lane(name: str, **more: int) -> Lane:
     return Lane(name, **{**usual, **more})
 
 
-def served(queue: FairQueue, turns: list[Turn], count: int) -> list[str]:
-    """Who has a place one after the other, each giving it up for the next."""
+def served(queue: FairQueue, slots: list[Slot], count: int) -> list[str]:
+    """Who has a slot one after the other, each giving it up for the next."""
     order: list[str] = []
-    waiting = list(turns)
+    waiting = list(slots)
     while len(order) < count:
-        turn = next(turn for turn in waiting if turn.granted.done())
-        waiting.remove(turn)
-        order.append(turn.lane.lane.name + turn.key)
-        turn.release()
+        slot = next(slot for slot in waiting if slot.granted.done())
+        waiting.remove(slot)
+        order.append(slot.lane.lane.name + slot.key)
+        slot.release()
     return order
 
 
 @pytest.mark.gen_test
-async def test_everybody_who_asks_is_served_in_turn() -> None:
+async def test_all_callers_are_served_in_order() -> None:
     queue = FairQueue(1, [lane("l")])
-    turns = [queue.request("l", key) for key in ("a", "a", "a", "a", "b", "c", "b")]
-    assert served(queue, turns, 7) == ["la", "la", "lb", "lc", "la", "lb", "la"]
+    slots = [queue.request("l", key) for key in ("a", "a", "a", "a", "b", "c", "b")]
+    assert served(queue, slots, 7) == ["la", "la", "lb", "lc", "la", "lb", "la"]
 
 
 @pytest.mark.gen_test
 async def test_lanes_share_by_weight_and_idleness_saves_nothing_up() -> None:
     queue = FairQueue(1, [lane("u", weight=3), lane("s")])
-    turns = [queue.request("s", "") for _ in range(20)]
-    assert served(queue, turns, 8) == ["s"] * 8
-    turns = [turn for turn in turns if not turn.is_over]
-    turns += [queue.request("u", "") for _ in range(20)]
-    assert Counter(served(queue, turns, 9)[1:]) == {"u": 6, "s": 2}
+    slots = [queue.request("s", "") for _ in range(20)]
+    assert served(queue, slots, 8) == ["s"] * 8
+    slots = [slot for slot in slots if not slot.is_over]
+    slots += [queue.request("u", "") for _ in range(20)]
+    assert Counter(served(queue, slots, 9)[1:]) == {"u": 6, "s": 2}
 
 
 @pytest.mark.gen_test
-async def test_nobody_takes_what_another_lane_has_reserved() -> None:
+async def test_no_lane_takes_the_reserved_slots_of_another() -> None:
     queue = FairQueue(4, [lane("n", reserved=1), lane("u", reserved=1), lane("s", most=2)])
-    strangers = [queue.request("s", "") for _ in range(10)]
+    unauthenticated = [queue.request("s", "") for _ in range(10)]
     users = [queue.request("u", "") for _ in range(10)]
-    assert [sum(t.granted.done() for t in turns) for turns in (strangers, users)] == [2, 1]
+    assert [sum(t.granted.done() for t in each) for each in (unauthenticated, users)] == [2, 1]
     assert queue.request("n", "").granted.done()
-    strangers[0].release()
+    unauthenticated[0].release()
     assert (
-        sum(turn.granted.done() for turn in users)
-        + sum(turn.granted.done() and not turn.is_over for turn in strangers)
+        sum(slot.granted.done() for slot in users)
+        + sum(slot.granted.done() and not slot.is_over for slot in unauthenticated)
         == 3
     )
 
 
 @pytest.mark.gen_test
-async def test_one_who_asks_has_no_more_places_than_one_may() -> None:
+async def test_one_caller_has_no_more_slots_than_its_limit() -> None:
     queue = FairQueue(3, [lane("s", most_of_one=2)])
     mine = [queue.request("s", "a") for _ in range(5)]
-    assert [turn.granted.done() for turn in mine] == [True, True, False, False, False]
+    assert [slot.granted.done() for slot in mine] == [True, True, False, False, False]
     assert queue.request("s", "b").granted.done()
 
 
@@ -89,7 +89,7 @@ async def test_waiting_is_bounded_for_a_lane_and_for_one() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_ceases_to_wait_leaves_no_gap_and_releases_once() -> None:
+async def test_a_cancelled_waiter_leaves_no_gap_and_releases_once() -> None:
     queue = FairQueue(1, [lane("s")])
     first, second, third = (queue.request("s", key) for key in "aba")
     second.release()
@@ -106,7 +106,7 @@ async def test_who_ceases_to_wait_leaves_no_gap_and_releases_once() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_place_that_comes_to_who_was_just_cancelled_continues_to_the_next() -> None:
+async def test_a_slot_granted_to_a_cancelled_caller_passes_to_the_next() -> None:
     queue = FairQueue(1, [lane("s")])
     first, second, third = (queue.request("s", key) for key in "abc")
     waiting = asyncio.create_task(second.wait())
@@ -119,7 +119,7 @@ async def test_a_place_that_comes_to_who_was_just_cancelled_continues_to_the_nex
 
 
 @pytest.mark.gen_test
-async def test_a_task_works_for_whoever_it_says_and_its_tasks_too() -> None:
+async def test_a_task_and_its_subtasks_work_for_the_caller_that_it_set() -> None:
     callers = Callers()
 
     async def work() -> Caller:

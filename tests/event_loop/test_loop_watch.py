@@ -1,4 +1,4 @@
-"""Noticing that the event loop stood still."""
+"""Detecting stalls of the event loop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def test_a_loop_that_turns_is_never_behind() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_stall_is_told_before_the_one_who_asks_continues() -> None:
+async def test_a_stall_is_reported_before_the_caller_continues() -> None:
     clock, stalls = Clock(0.0), list[float]()
     watch = LoopWatch(clock)
     watch.on_stall(stalls.append)
@@ -37,14 +37,14 @@ async def test_a_stall_is_told_before_the_one_who_asks_continues() -> None:
     assert stalls == [STALL_SECONDS]
     clock.forward(0.1)
     assert watch.check(), "until what was missed has been read"
-    assert stalls == [STALL_SECONDS], "told once"
+    assert stalls == [STALL_SECONDS], "reported once"
     watch.caught_up()
     assert not watch.check()
     watch.stop()
 
 
 @pytest.mark.gen_test
-async def test_who_waits_continues_when_it_has_caught_up() -> None:
+async def test_waiters_continue_after_the_catch_up() -> None:
     clock, resumed = Clock(0.0), list[str]()
     watch = LoopWatch(clock)
     watch.on_resume(lambda: resumed.append("resumed"))
@@ -74,7 +74,7 @@ async def test_a_loop_that_is_held_up_notices_by_itself() -> None:
 
 
 @pytest.mark.gen_test
-async def test_nobody_is_held_where_nobody_watches() -> None:
+async def test_without_a_started_watch_nothing_is_held() -> None:
     clock = Clock(0.0)
     watch = LoopWatch(clock)
     clock.forward(60)

@@ -1,4 +1,4 @@
-"""event_loop/readers.py: who is called back, and who is not any more."""
+"""event_loop/readers.py: which readers are called, and which are not any more."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_each_socket_is_called_back_for_its_own_data_and_for_its_end(
 
 
 @pytest.mark.gen_test
-async def test_who_was_removed_by_another_of_the_same_poll_is_not_called(
+async def test_a_reader_removed_in_the_same_poll_is_not_called(
     pairs: list[tuple[socket.socket, socket.socket]],
 ) -> None:
     readers = EpollReaders(asyncio.get_running_loop())

@@ -33,7 +33,7 @@ class Begun:
 
 
 @pytest.mark.gen_test
-async def test_a_few_begin_at_once_and_nobody_waits() -> None:
+async def test_a_few_begin_at_once_without_waiting() -> None:
     begun = Begun()
     begun.ask("a", AT_ONCE)
     assert begun.order == ["a"] * AT_ONCE
@@ -53,7 +53,7 @@ async def test_of_more_a_few_begin_in_each_iteration_in_their_order() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_comes_while_a_crowd_waits_is_next() -> None:
+async def test_a_new_caller_is_served_before_a_waiting_crowd() -> None:
     begun = Begun()
     begun.ask("crowd", 500)
     await asyncio.sleep(0)
@@ -64,7 +64,7 @@ async def test_who_comes_while_a_crowd_waits_is_next() -> None:
 
 
 @pytest.mark.gen_test
-async def test_nobody_gets_far_ahead_of_another() -> None:
+async def test_no_sender_gets_far_ahead_of_another() -> None:
     begun = Begun()
     begun.ask("first", AT_ONCE)
     for name in "abcdefgh":
@@ -79,7 +79,7 @@ async def test_nobody_gets_far_ahead_of_another() -> None:
 
 
 @pytest.mark.gen_test
-async def test_ever_new_callers_keep_nobody_waiting() -> None:
+async def test_ever_new_callers_do_not_starve_others() -> None:
     begun = Begun()
     begun.ask("old", AT_ONCE + 20)
     number = 0
@@ -106,7 +106,7 @@ async def test_a_crowd_leaves_the_loop_to_requests_of_others_and_to_its_own_not(
 
 
 @pytest.mark.gen_test
-async def test_a_crowd_of_which_nothing_is_in_progress_makes_way_as_well() -> None:
+async def test_a_crowd_without_work_in_progress_yields_too() -> None:
     begun = Begun()
     begun.under_way.enter("b")
     begun.ask("crowd", 200)
@@ -153,7 +153,7 @@ async def test_an_error_keeps_the_others_not_waiting_and_is_logged(
 
 
 @pytest.mark.gen_test
-async def test_a_turn_that_nobody_awaits_any_more_keeps_nobody_waiting() -> None:
+async def test_a_cancelled_turn_delays_no_other() -> None:
     begun = Begun()
     begun.ask("a", AT_ONCE)
     turn, other = begun.rotation.turn("b"), begun.rotation.turn("c")

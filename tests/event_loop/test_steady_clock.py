@@ -1,4 +1,4 @@
-"""A clock that is not undone by setting the time back."""
+"""A clock that does not go back when the system time is set back."""
 
 from __future__ import annotations
 

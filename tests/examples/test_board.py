@@ -1,4 +1,4 @@
-"""examples/board as docs/your-app.md has it started: with a browser, and without a user."""
+"""examples/board, started as docs/your-app.md says: with a browser, and without a user."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def started(folder: Path, *options: str) -> Iterator[Board]:
     ports = [str(free_port()) for _ in range(3)]
     chosen = ("--ports", *ports, "--data-dir", str(folder), *options)
     with running_example("examples/board/run.py", *chosen, ready="Open the page.") as said:
-        told = dict(line.split() for line in said if len(line.split()) == 2)
-        yield Board(told["Page"], told["Backend"], told["Usher"])
+        reported = dict(line.split() for line in said if len(line.split()) == 2)
+        yield Board(reported["Page"], reported["Backend"], reported["Usher"])
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_what_one_posts_another_sees_live(board: Board, browser: Browser) -> Non
         person.context.close()
 
 
-def test_a_unauthenticated_client_reads_and_is_shown_where_to_sign_in(
+def test_an_unauthenticated_user_reads_and_is_shown_where_to_sign_in(
     board: Board, browser: Browser
 ) -> None:
     page = browser.new_context().new_page()
@@ -124,6 +124,7 @@ def test_a_unauthenticated_client_reads_and_is_shown_where_to_sign_in(
     page.context.close()
 
 
+@pytest.mark.slow
 def test_a_page_on_another_site_has_tokens_in_place_of_cookies(
     browser: Browser, tmp_path: Path
 ) -> None:

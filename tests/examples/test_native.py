@@ -1,4 +1,4 @@
-"""examples/native as it is written: a browser signs in, the program opens a socket and prints."""
+"""examples/native, run as written: a browser signs in, the program opens a socket and prints."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Program:
             assert line, f"it ended: {seen}"
 
     def end(self) -> int:
-        """Wait for its end; gives its status."""
+        """Wait for its end; returns its status."""
         return self.process.wait(timeout=PATIENCE)
 
     def close(self) -> None:
@@ -161,6 +161,7 @@ def prints_what_comes(program: Program) -> None:
     assert re.search(r'"rooms":\["user:', joined)
 
 
+@pytest.mark.slow
 def test_by_a_password(start: Start, visitor: Visitor, server: Usher) -> None:
     owner = sign_up(server, email=visitor.email)
     program = start()
@@ -212,7 +213,7 @@ def test_what_another_program_sends_to_its_port_is_not_accepted(
         prints_what_comes(program)
 
 
-def test_a_node_without_websocket_is_told_before_anybody_signs_in() -> None:
+def test_a_runtime_without_websocket_is_reported_before_the_sign_in() -> None:
     node = need("the example in Node needs it (apt-get install nodejs)", "node")
     done = subprocess.run(
         [node, "--no-experimental-websocket", FOLDER / "sign-in.mjs", "http://127.0.0.1:1"],

@@ -1,4 +1,4 @@
-"""examples/proxy as docs/your-app.md has it started, with each proxy."""
+"""examples/proxy, started as docs/your-app.md says, with each proxy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.server import Client, Usher, free_port, sign_up
 
 
 @pytest.mark.parametrize("kind", ["caddy", "nginx"])
-def test_the_app_knows_who_calls_and_nothing_of_usher(kind: str, tmp_path: Path) -> None:
+def test_the_app_gets_the_caller_without_any_code_for_usher(kind: str, tmp_path: Path) -> None:
     _ = find("nginx") if kind == "nginx" else caddy()
     ports = [str(free_port()) for _ in range(3)]
     options = (kind, "--ports", *ports, "--data-dir", str(tmp_path / "data"))

@@ -1,4 +1,4 @@
-"""examples/step_up as it is written."""
+"""examples/step_up, run as written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from tests.support.server import PATIENCE, ROOT, usher
 
 
-def test_the_socket_goes_in_falls_out_by_itself_and_goes_in_again() -> None:
+def test_the_socket_joins_is_removed_and_joins_again() -> None:
     with usher("sqlite", STEP_UP_SECONDS=4) as server:
         done = subprocess.run(
             [sys.executable, "examples/step_up/vault.py", server.url],

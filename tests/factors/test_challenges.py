@@ -1,4 +1,4 @@
-"""Sign-ins that wait for a second factor: once, for five minutes, for five wrong answers."""
+"""Sign-ins that wait for a second factor: once, for five minutes, and five wrong answers."""
 
 from __future__ import annotations
 
@@ -85,11 +85,11 @@ async def test_a_password_alone_opens_no_session_and_with_a_code_it_does_on_anot
         node(database_url, clock=one.clock, settings=settings) as other,
     ):
         ada = await person(one)
-        before = len(await one.login_sessions.living(ada.id))
+        before = len(await one.login_sessions.active(ada.id))
         challenge = await ada.log_in()
-        assert len(await one.login_sessions.living(ada.id)) == before
+        assert len(await one.login_sessions.active(ada.id)) == before
         assert (await complete(other, challenge, ada.code())).user.id == ada.id
-        assert len(await one.login_sessions.living(ada.id)) == before + 1
+        assert len(await one.login_sessions.active(ada.id)) == before + 1
         with pytest.raises(Unauthenticated) as refused:
             await complete(one, challenge, ada.code())
         assert not isinstance(refused.value, WrongFactor)
@@ -153,7 +153,7 @@ async def test_a_clock_that_was_set_back_does_not_prolong_it(database_url: str) 
 @pytest.mark.parametrize(
     "change", ["password", "email", "signed out everywhere", "disabled", "deleted", "app removed"]
 )
-async def test_a_change_of_the_account_makes_it_worthless(database_url: str, change: str) -> None:
+async def test_a_change_of_the_account_invalidates_it(database_url: str, change: str) -> None:
     async with node(database_url) as parts:
         ada = await person(parts)
         challenge = await ada.begin()
@@ -182,11 +182,11 @@ async def test_of_parallel_answers_with_one_challenge_one_signs_in(database_url:
         ada = await person(parts)
         challenge = await ada.begin()
         code = ada.code()
-        before = len(await parts.login_sessions.living(ada.id))
+        before = len(await parts.login_sessions.active(ada.id))
         answers = [complete(parts, challenge, code) for _ in range(TRIES)]
         results = await asyncio.gather(*answers, return_exceptions=True)
         assert sum(isinstance(result, SignedIn) for result in results) == 1
-        assert len(await parts.login_sessions.living(ada.id)) == before + 1
+        assert len(await parts.login_sessions.active(ada.id)) == before + 1
 
 
 @pytest.mark.gen_test
@@ -209,8 +209,8 @@ async def test_it_is_bound_to_the_client_that_began_it(database_url: str) -> Non
             await parts.login_challenges.complete(challenge, answer, "browser", DEVICE)
         _, client = await parts.login_challenges.complete(challenge, answer, None, DEVICE)
         assert client == "native"
-        newest = (await parts.login_sessions.living(ada.id))[0]
-        assert "native" in {s.client for s in await parts.login_sessions.living(ada.id)}, newest
+        newest = (await parts.login_sessions.active(ada.id))[0]
+        assert "native" in {s.client for s in await parts.login_sessions.active(ada.id)}, newest
 
 
 @pytest.mark.gen_test
@@ -251,7 +251,7 @@ async def guess_until_refused(parts: Parts, ada: Person, device: Device) -> int:
 
 
 @pytest.mark.gen_test
-async def test_who_stole_the_password_guesses_few_codes_and_locks_nobody_out(
+async def test_a_thief_of_the_password_guesses_few_codes_and_locks_no_user_out(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -260,7 +260,9 @@ async def test_who_stole_the_password_guesses_few_codes_and_locks_nobody_out(
         thief = Device("curl", "203.0.113.1")
         assert await guess_until_refused(parts, ada, thief) == most
         other = Device("curl", "203.0.113.2")
-        with pytest.raises(RateLimited):  # from another address, as all strangers share them
+        with pytest.raises(
+            RateLimited
+        ):  # from another address, because all unknown devices share the limit
             await complete(parts, await ada.begin(), WRONG, other)
         await signs_in(parts, await ada.begin(), ada.code())
         token = parts.accounts.devices.token(ada.email)
@@ -271,7 +273,7 @@ async def test_who_stole_the_password_guesses_few_codes_and_locks_nobody_out(
 
 
 @pytest.mark.gen_test
-async def test_good_sign_ins_count_with_the_second_factor_and_not_with_the_first(
+async def test_sign_ins_count_with_the_second_factor_and_not_with_the_first(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:

@@ -1,4 +1,4 @@
-"""Authenticator apps and recovery codes: no code twice, a step of skew, nothing readable stored."""
+"""Authenticator apps and recovery codes: single use, one step of clock skew, encrypted storage."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_the_code_that_confirms_an_app_is_used_up_by_it(database_url: str)
 
 
 @pytest.mark.gen_test
-async def test_a_secret_that_was_asked_for_again_makes_the_first_worthless(
+async def test_requesting_another_secret_invalidates_the_first(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -183,7 +183,7 @@ async def test_wrong_codes_are_limited_by_login_session(database_url: str) -> No
 
 
 @pytest.mark.gen_test
-async def test_who_removes_the_app_has_no_second_factor_and_can_set_up_another(
+async def test_removing_the_app_removes_the_second_factor_and_another_can_be_set_up(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:

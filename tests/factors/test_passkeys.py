@@ -215,7 +215,7 @@ async def test_frames_handles_and_flags_that_the_library_passes_are_refused(
 
 
 @pytest.mark.gen_test
-async def test_a_counter_that_goes_back_is_refused_recorded_and_deletes_nothing(
+async def test_a_decreased_counter_is_refused_and_recorded_and_deletes_nothing(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -277,7 +277,7 @@ async def test_one_has_up_to_twenty_and_each_once(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_disabled_account_has_no_way_in_by_passkey(database_url: str) -> None:
+async def test_a_disabled_account_cannot_sign_in_with_a_passkey(database_url: str) -> None:
     async with node(database_url) as parts:
         user_id, key = await with_key(parts)
         await parts.services.administration.update(user_id, None, True)
@@ -328,7 +328,7 @@ async def test_whatever_is_broken_in_a_credential_is_refused_and_nothing_else(
 
 
 @pytest.mark.gen_test
-async def test_a_call_on_its_way_adds_no_way_in_once_its_session_has_ended(
+async def test_a_call_in_progress_adds_no_credential_after_its_session_has_ended(
     database_url: str,
 ) -> None:
     """The owner takes the account back while a thief's calls wait for the database."""
@@ -354,5 +354,5 @@ async def test_a_call_on_its_way_adds_no_way_in_once_its_session_has_ended(
         assert await parts.passkeys.of(user_id) == []
         assert await parts.factors.methods(user_id) == ()
         assert not await parts.accounts.has_password(user_id)
-        assert await parts.services.api_keys.living() == []
-        assert await invitations.living("", 9) == []
+        assert await parts.services.api_keys.active() == []
+        assert await invitations.active("", 9) == []

@@ -1,4 +1,4 @@
-"""How long good sign-ins take while 500 wrong ones of one address are under way.
+"""The duration of valid sign-ins while 500 wrong ones from one address are in progress.
 
     python -m tests.flows.good_logins [sqlite|postgresql]
 
@@ -73,7 +73,7 @@ def p99(times: list[float]) -> float:
 
 
 async def measure(server: Usher) -> float:
-    """Gives the larger of the median ratios."""
+    """Returns the larger of the median ratios."""
     known, rounds = member(server), list[Round]()
     for number in range(ROUNDS):
         rounds.append(await one_round(server, known, number))

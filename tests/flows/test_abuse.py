@@ -1,5 +1,5 @@
-"""What an attacker would try, with the contract in hand. The server must refuse, not say which
-part was wrong, log no traceback, keep nothing, and go on serving everybody else."""
+"""Attacks by somebody who knows the contract. The server must refuse without saying which part was
+wrong, log no traceback, store nothing, and continue to serve others."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ async def test_a_ticket_raced_by_query_and_user_join_is_accepted_once(
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_of_a_token_raced_by_a_hundred_sockets_one_is_left(
+async def test_of_a_hundred_sockets_with_one_token_one_stays_open(
     target: Usher, ada: Client, nothing_kept: None
 ) -> None:
     token = new_token(ada)
@@ -168,7 +168,9 @@ async def test_of_a_token_raced_by_a_hundred_sockets_one_is_left(
         last.lives()
 
 
-def test_of_many_holders_of_a_token_only_the_last_lives(target: Usher, ada: Client) -> None:
+def test_of_many_sockets_with_one_token_only_the_last_stays_open(
+    target: Usher, ada: Client
+) -> None:
     token = new_token(ada)
     with ExitStack() as stack:
         holders = [stack.enter_context(joined(target, by_header(token))) for _ in range(20)]
@@ -282,7 +284,7 @@ NAMES = sorted(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_forged_token_opens_nothing_by_any_way(target: Usher, ada: Client, name: str) -> None:
+def test_a_forged_token_is_refused_by_every_method(target: Usher, ada: Client, name: str) -> None:
     token = forgeries(str(ada.token))[name]
     with RawClient(target) as client:
         client.send(handshake("/ws", by_header(token)))
@@ -506,7 +508,7 @@ def test_no_token_ticket_or_address_is_in_the_log() -> None:
         parts = (ticket, ticket[2:], token, token.split(".")[1], token.split(".")[2], email)
         for secret in parts:
             assert secret not in server.log
-        assert "refused" in server.log  # the refusals are told, without what was refused
+        assert "refused" in server.log  # the refusals are logged, without the refused input
 
 
 def test_random_garbage_from_a_hundred_sides_at_once_is_outlived(

@@ -1,5 +1,5 @@
-"""`server.py invite`, `disable`, `enable`, `remove-second-factor` and `check`: beside running
-nodes, and without any."""
+"""`server.py invite`, `disable`, `enable`, `remove-second-factor` and `check`: with and without
+running nodes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def command(server: Usher, *argv: str) -> subprocess.CompletedProcess[str]:
     return run_command(server.environment, *argv, timeout=PATIENCE * 2)
 
 
-def told(done: subprocess.CompletedProcess[str]) -> Any:
+def parsed(done: subprocess.CompletedProcess[str]) -> Any:
     assert done.returncode == 0, done
     (line,) = done.stdout.splitlines()
     return json.loads(line)
@@ -62,7 +62,7 @@ def login(server: Usher, email: str) -> int:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_whoever_is_disabled_is_cut_on_every_node_and_comes_back_when_enabled(
+async def test_disabling_closes_sockets_on_every_node_and_enabling_allows_sign_ins(
     both: Nodes,
 ) -> None:
     email = address()
@@ -75,11 +75,11 @@ async def test_whoever_is_disabled_is_cut_on_every_node_and_comes_back_when_enab
         await event(here, "joined")
         await event(there, "joined")
         done = await asyncio.to_thread(command, both[0], "disable", email.upper(), "--json")
-        assert (told(done)["email"], told(done)["disabled"]) == (email, True)
+        assert (parsed(done)["email"], parsed(done)["disabled"]) == (email, True)
         assert await close_code(here) == 4410
         assert await close_code(there) == 4410
     assert login(both[1], email) == 401
-    assert told(command(both[1], "enable", email, "--json"))["disabled"] is False
+    assert parsed(command(both[1], "enable", email, "--json"))["disabled"] is False
     assert login(both[0], email) == 200
 
 
@@ -98,7 +98,7 @@ async def test_beside_the_embedded_parts_too_and_with_the_server_stopped(
             assert await close_code(socket) == 4410
         assert server.end() == 0
         assert command(server, "enable", email).stdout.startswith("enabled: ")
-        assert told(command(server, "check", "--json"))["ok"] is True
+        assert parsed(command(server, "check", "--json"))["ok"] is True
         server.restart()
         assert login(server, email) == 200
 
@@ -116,7 +116,7 @@ def test_an_invitation_of_the_command_line_opens_an_account(database_kind: str) 
     with usher(database_kind, SIGNUP="invite") as server:
         sign_up(server)
         email = address()
-        made = told(command(server, "invite", email, "--role", "admin", "--json"))
+        made = parsed(command(server, "invite", email, "--role", "admin", "--json"))
         assert (made["email"], made["role"], made["created_by"]) == (email, "admin", None)
         assert made["url"] in text_of(Mailbox(server.data_dir, email).next("invitation"))
         page, _, token = made["url"].partition("#invitation=")
@@ -142,7 +142,7 @@ def test_a_lost_second_factor_is_removed(both: Nodes) -> None:
     code = pyotp.TOTP(secret).now()
     assert ada.post("/api/auth/totp/confirm", {"code": code}).status == 200
     assert login(both[0], email) == 401
-    removed = told(command(both[0], "remove-second-factor", email, "--json"))
+    removed = parsed(command(both[0], "remove-second-factor", email, "--json"))
     assert (removed["email"], removed["removed"]) == (email, True)
     assert log_in(both[1], email).user["id"] == ada.user["id"]
     assert "there was none" in command(both[0], "remove-second-factor", email).stdout

@@ -1,4 +1,4 @@
-"""`server.py COMMAND`: beside a running server, or without one."""
+"""`server.py COMMAND`: with and without a running server."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run(environment: dict[str, str], *argv: str) -> subprocess.CompletedProcess[
     return run_command(environment, *argv, timeout=PATIENCE * 2)
 
 
-def told(done: subprocess.CompletedProcess[str]) -> Any:
+def parsed(done: subprocess.CompletedProcess[str]) -> Any:
     assert done.returncode == 0, done
     (line,) = done.stdout.splitlines()
     return json.loads(line)
@@ -69,7 +69,7 @@ async def test_a_new_administrator_is_one_on_the_running_server(installation: In
     second = sign_up(server, email=email)
     async with connect(server, subprotocols=bearer(second.token)) as socket:
         await event(socket, "joined")
-        made = told(command(server, "make-admin", f" {email.upper()} ", "--json"))
+        made = parsed(command(server, "make-admin", f" {email.upper()} ", "--json"))
         assert (made["id"], made["role"]) == (second.user["id"], "admin")
         # Its token says that it is no administrator's: a refresh brings the new one.
         assert await close_code(socket) == 4419
@@ -96,7 +96,7 @@ async def test_a_link_of_reset_password_opens_and_only_then_the_old_sessions_end
         await event(socket, "joined")
         done = command(server, "reset-password", email)
         assert done.returncode == 0, done
-        # The port is the system's: where the server is reached the server has told.
+        # The system chooses the port; the server has recorded its URL.
         start = f"a new password for {email}: {server.pages}/set-password#token="
         assert done.stdout.startswith(start)
         token = done.stdout.splitlines()[0].rpartition("=")[2]
@@ -121,7 +121,7 @@ def test_a_link_leads_to_the_public_url_and_is_json_where_that_is_asked_for(
     email = address()
     user = sign_up(server, email=email)
     asked = ("reset-password", email, "--json", "--public-url", "https://usher.example")
-    made = told(command(server, *asked))
+    made = parsed(command(server, *asked))
     assert made["url"].startswith("https://usher.example/set-password#token=")
     assert made["user"]["id"] == user.user["id"]
     assert 1700 < made["expires_at"] - time.time() <= 1800
@@ -137,7 +137,7 @@ def test_a_link_leads_to_the_public_url_and_is_json_where_that_is_asked_for(
 def test_a_key_is_made_that_has_no_maker(installation: Installation) -> None:
     server, admin = installation
     scopes = ("--scope", "publish", "--scope", "read")
-    made = told(command(server, "create-api-key", "ci", *scopes, "--json"))
+    made = parsed(command(server, "create-api-key", "ci", *scopes, "--json"))
     assert (made["name"], made["scopes"]) == ("ci", ["publish", "read"])
     backend = Client(server, token=made["key"])
     published = {"room": f"user:{admin.user['id']}", "event": "x"}
@@ -146,7 +146,7 @@ def test_a_key_is_made_that_has_no_maker(installation: Installation) -> None:
     (listed,) = admin.get("/api/admin/api-keys").body["items"]
     assert (listed["id"], listed["created_by"]) == (made["id"], None)
     assert made["key"] not in server.log
-    rooms = told(command(server, "create-api-key", "rooms", "--scope", "channels", "--json"))
+    rooms = parsed(command(server, "create-api-key", "rooms", "--scope", "channels", "--json"))
     other = Client(server, token=rooms["key"])
     channel = other.post("/api/channels", {"name": "tea"})
     assert (channel.status, channel.body["owner_id"]) == (201, None)
@@ -165,7 +165,7 @@ def test_users_are_listed_beside_a_server_and_without_one(database_kind: str) ->
     with usher(database_kind) as server:
         emails = sorted(address() for _ in range(3))
         clients = [sign_up(server, email=email) for email in emails]
-        beside = told(command(server, "list-users", "--json"))["items"]
+        beside = parsed(command(server, "list-users", "--json"))["items"]
         assert sorted(user["email"] for user in beside) == emails
         assert {user["role"] for user in beside} == {"admin", "user"}
         assert all("password" not in user for user in beside)
@@ -178,7 +178,7 @@ def test_users_are_listed_beside_a_server_and_without_one(database_kind: str) ->
 
 
 @pytest.mark.parametrize("name", EMAIL_COMMANDS)
-def test_an_address_that_nobody_has_is_one_line(installation: Installation, name: str) -> None:
+def test_an_unknown_address_is_reported_in_one_line(installation: Installation, name: str) -> None:
     server, _ = installation
     done = command(server, name, "nobody@example.org", "--json")
     assert (done.returncode, done.stdout) == (1, "")
@@ -222,14 +222,14 @@ def test_the_servers_help_names_every_command() -> None:
         (["--port", "1", "make-admin"], "usher: command line: got make-admin after a flag"),
     ],
 )
-def test_a_command_that_is_not_one_is_one_line_and_status_2(argv: list[str], line: str) -> None:
+def test_an_unknown_command_is_one_line_and_status_2(argv: list[str], line: str) -> None:
     done = run({"PATH": ""}, *argv)
     assert (done.returncode, done.stdout) == (2, "")
     (said,) = done.stderr.splitlines()
     assert said.startswith(line)
 
 
-def test_the_start_screen_says_who_becomes_administrator_while_there_is_nobody(
+def test_without_accounts_the_start_screen_says_who_becomes_administrator(
     database_kind: str,
 ) -> None:
     with usher(database_kind) as server:

@@ -1,4 +1,4 @@
-"""Whoever asks while a crowd asks is not behind all of it, whatever form it has.
+"""A client does not wait for a whole crowd of requests of any kind.
 
 The server stands still while everything is sent, so that all of it comes in the same moment, the
 good request last. The server itself counts how many of the crowd it answered before, so no clock of
@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from tests.flows.test_shares import OWNER, STRANGER, behind_a_proxy, member
+from tests.flows.test_shares import ATTACKER, OWNER, behind_a_proxy, member
 from tests.support.databases import kinds
 from tests.support.raw import by_subprotocol, handshake
 from tests.support.server import PATIENCE, TORNADO, Client, Usher
@@ -51,7 +51,7 @@ def request(path: str, ip: str, body: object = None) -> bytes:
 
 def refused(number: int = 0) -> bytes:
     """A request that is answered with 401 at once. `number`: of its address."""
-    return request("/api/ws/ticket", f"2001:db8:bad:{number:x}::1" if number else STRANGER)
+    return request("/api/ws/ticket", f"2001:db8:bad:{number:x}::1" if number else ATTACKER)
 
 
 class Moment:
@@ -128,7 +128,7 @@ def crowds_of_thirty_addresses(moment: Moment) -> None:
 
 def handshakes(moment: Moment) -> None:
     """Of sockets, with a token that is none."""
-    headers = [*by_subprotocol("a.b.c"), ("X-Forwarded-For", STRANGER)]
+    headers = [*by_subprotocol("a.b.c"), ("X-Forwarded-For", ATTACKER)]
     moment.stand_still()
     for sock in moment.gather():
         sock.sendall(handshake(headers=headers))
@@ -145,7 +145,7 @@ CROWDS: list[Crowd] = [
 
 
 @pytest.mark.parametrize("crowd", CROWDS)
-def test_a_good_sign_in_is_not_behind_a_crowd(
+def test_a_valid_sign_in_does_not_wait_for_a_crowd(
     server: Usher, known: dict[str, Any], crowd: Crowd
 ) -> None:
     with ExitStack() as stack:

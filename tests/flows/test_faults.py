@@ -1,4 +1,5 @@
-"""What holds while Redis or PostgreSQL is gone, and when it comes back; with real processes."""
+"""Guarantees while Redis or PostgreSQL is unavailable, and after its return, with real
+processes."""
 
 from __future__ import annotations
 
@@ -33,6 +34,8 @@ from tests.support.server import (
     usher,
     wait_until,
 )
+
+pytestmark = pytest.mark.slow
 
 # Redis and the stores of a node are the subject; tests about one kind of database name it.
 database_kind = kinds("postgresql")
@@ -139,7 +142,7 @@ async def test_without_redis_sockets_stay_and_joins_continue(database_kind: str)
 
 @pytest.mark.parametrize("options", [(), KEEPING], ids=["empty", "old data"])
 @pytest.mark.gen_test(timeout=90)
-async def test_who_was_revoked_without_redis_does_not_come_back_with_it(
+async def test_a_session_revoked_without_redis_stays_revoked_with_it(
     database_kind: str, options: tuple[str, ...]
 ) -> None:
     known_again = 4503 if options else 4401
@@ -173,7 +176,7 @@ async def test_who_was_revoked_without_redis_does_not_come_back_with_it(
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_who_was_revoked_just_before_a_kill_without_redis_stays_out(
+async def test_a_session_revoked_without_redis_just_before_a_kill_stays_revoked(
     database_kind: str,
 ) -> None:
     with with_redis(database_kind, *KEEPING) as (server, redis):
@@ -189,7 +192,7 @@ async def test_who_was_revoked_just_before_a_kill_without_redis_stays_out(
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_a_frozen_redis_holds_nobody_up_for_long(database_kind: str) -> None:
+async def test_a_frozen_redis_delays_callers_only_briefly(database_kind: str) -> None:
     with with_redis(database_kind) as (server, redis):
         email = address()
         client, other = sign_up(server, email=email), log_in(server, email)
@@ -307,10 +310,10 @@ async def test_without_postgresql_joins_continue_with_redis_and_end_without_it( 
             redis.kill()
             wait_for_redis(server, "fallback")
             assert await outcome(server, subprotocols=bearer(client.token)) == 4503
-            async with connect(server) as stranger:
-                reply = await ask(stranger, "user-join", {"auth": {"token": client.token}})
+            async with connect(server) as unauthenticated:
+                reply = await ask(unauthenticated, "user-join", {"auth": {"token": client.token}})
                 assert reply["error"]["code"] == "unavailable"
-                assert await close_code(stranger) == 4503
+                assert await close_code(unauthenticated) == 4503
             with pytest.raises(InvalidStatus) as refused:
                 await outcome(server, additional_headers=header(client))
             assert refused.value.response.status_code == 503

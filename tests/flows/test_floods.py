@@ -111,7 +111,7 @@ def _slowest_heartbeat_during(canary: RawClient, attack: Any) -> float:
     return max(waited)
 
 
-def test_hundreds_of_handshakes_that_never_end_keep_nobody_out(
+def test_hundreds_of_incomplete_handshakes_lock_no_client_out(
     target: Usher, ada: Client, canary: RawClient, nothing_kept: None
 ) -> None:
     with many_files(), ExitStack() as stack:
@@ -126,21 +126,21 @@ def test_hundreds_of_handshakes_that_never_end_keep_nobody_out(
             assert heartbeat_seconds(canary) < WIDE_BOUND_SECONDS
 
 
-def test_five_hundred_unauthenticated_clients_keep_nobody_out(
+def test_five_hundred_unauthenticated_clients_lock_no_user_out(
     target: Usher, ada: Client, canary: RawClient, nothing_kept: None
 ) -> None:
     with many_files(), ExitStack() as stack:
-        strangers = [stack.enter_context(RawClient(target)) for _ in range(500)]
-        for stranger in strangers:
-            stranger.upgrade()
-            stranger.send(event("user-join", None, {"auth": {"token": ada.token}})[:-5])
+        unauthenticated = [stack.enter_context(RawClient(target)) for _ in range(500)]
+        for socket in unauthenticated:
+            socket.upgrade()
+            socket.send(event("user-join", None, {"auth": {"token": ada.token}})[:-5])
         with joined(target, by_header(ada.token)) as client:
             client.lives()
         assert heartbeat_seconds(canary) < WIDE_BOUND_SECONDS
 
 
 @pytest.mark.parametrize("at", ["connect", "head", "handshake", "join", "joined", "frame"])
-def test_who_resets_the_connection_leaves_nothing(
+def test_a_reset_connection_leaves_nothing(
     target: Usher, ada: Client, canary: RawClient, nothing_kept: None, at: str
 ) -> None:
     join = event("user-join", 1, {"auth": {"token": ada.token}})
@@ -159,7 +159,7 @@ def test_who_resets_the_connection_leaves_nothing(
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
-def test_who_closes_his_half_is_let_go(
+def test_a_half_closed_connection_is_closed(
     target: Usher, ada: Client, canary: RawClient, nothing_kept: None
 ) -> None:
     for sent in (b"", handshake()[:50], handshake(), handshake("/ws", by_header(ada.token))):

@@ -1,4 +1,4 @@
-"""From the sign-up to the cut, with sockets open, as users and their clients live through it."""
+"""From sign-up to revocation, with sockets open, as users and their clients experience it."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ async def test_the_main_flow(empty: Usher) -> None:
 
 @pytest.mark.slow
 @on_both
-def test_of_a_hundred_racing_sign_ups_exactly_one_is_admin(empty: Usher) -> None:
+def test_of_a_hundred_concurrent_sign_ups_exactly_one_is_admin(empty: Usher) -> None:
     def race(_: int) -> str:
         return str(sign_up(empty).user["role"])
 
@@ -175,13 +175,13 @@ async def test_logout_cuts_the_sockets_of_its_session_however_they_came_in(serve
     email = address()
     browser = sign_up(server, browser=True, email=email)
     native = log_in(server, email)
-    stranger = sign_up(server)
+    third_user = sign_up(server)
     async with (
         joined(server, **cookie_headers(browser)) as by_cookie,
         joined(server, f"?ticket={browser.ticket()}") as by_ticket,
         joined_by_message(server, browser.ticket()) as by_message,
         joined_by_message(server, native.token) as other_session,
-        joined(server, subprotocols=bearer(stranger.token)) as other_user,
+        joined(server, subprotocols=bearer(third_user.token)) as other_user,
     ):
         started = time.monotonic()
         assert browser.post("/api/auth/logout").status == 204
@@ -213,7 +213,7 @@ async def test_a_password_change_cuts_every_other_session(server: Usher) -> None
 
 
 @pytest.mark.gen_test
-async def test_a_cut_socket_does_not_come_back_by_any_way(server: Usher) -> None:
+async def test_a_closed_socket_cannot_rejoin_with_any_credential(server: Usher) -> None:
     email = address()
     browser, native = sign_up(server, browser=True, email=email), log_in(server, email)
     tickets = [browser.ticket(), native.ticket()]
@@ -231,7 +231,9 @@ async def test_a_cut_socket_does_not_come_back_by_any_way(server: Usher) -> None
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_no_frame_goes_in_or_out_after_a_revocation_is_acknowledged(server: Usher) -> None:
+async def test_no_frame_is_received_or_sent_after_a_revocation_is_acknowledged(
+    server: Usher,
+) -> None:
     email = address()
     sign_up(server, email=email)
     for _ in range(5):
@@ -329,7 +331,7 @@ async def test_a_token_expires_with_notice_unless_it_is_refreshed_in_time(
             reply = await ask(socket, "token-refresh", {"token": new_token(client)})
             later = reply["data"]["expires_at"]
             assert later > expires_at + 0.5
-            # It goes on past the end of the first token, and is told of the end of the second.
+            # It continues past the end of the first token, and is notified of that of the second.
             assert await event(socket, "token-expiring") == {"expires_at": later}
             assert time.time() > expires_at - 0.2
             assert await lives(socket)

@@ -1,4 +1,4 @@
-"""Clients of other kinds: `websockets`, Tornado's own, Node's WebSocket, and usher.js in Node."""
+"""Other clients: `websockets`, Tornado's own, Node's WebSocket, and usher.js in Node."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ async def test_websockets_sends_a_big_message_in_fragments(
 
 
 @pytest.mark.gen_test
-async def test_websockets_on_its_defaults_offers_compression_and_goes_without(
+async def test_websockets_offers_compression_by_default_and_works_without(
     installation: Usher, ada: Client
 ) -> None:
     options: Any = {"subprotocols": bearer(ada.token), "proxy": None}
@@ -133,7 +133,7 @@ async def test_websockets_on_its_defaults_offers_compression_and_goes_without(
 
 
 @pytest.mark.gen_test
-async def test_websockets_closes_in_good_order(installation: Usher, ada: Client) -> None:
+async def test_websockets_closes_cleanly(installation: Usher, ada: Client) -> None:
     async with connect(installation, subprotocols=bearer(ada.token)) as socket:
         await event(socket, "joined")
         await socket.close(4000, "done here")
@@ -276,7 +276,7 @@ const show = (value) => console.log(JSON.stringify(value));
 
 
 def node(script: str, server: Usher, **variables: str | None) -> list[Any]:
-    """Run a script; gives what it showed, line by line."""
+    """Run a script; returns what it showed, line by line."""
     environment = {"PATH": os.environ["PATH"], "WS": server.ws, "HTTP": server.url}
     environment["USHER_JS"] = (ROOT / "static" / "usher.js").as_uri()
     environment |= {name: str(value) for name, value in variables.items()}

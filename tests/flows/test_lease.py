@@ -1,4 +1,4 @@
-"""A node that can learn of no revocation closes its sockets after a lease. Others do not."""
+"""A node that cannot read revocations closes its sockets after the lease. Others do not."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from tests.support.postgres import postgres_server
 from tests.support.redis import RealRedis, until
 from tests.support.server import Client, Usher, bearer, sign_up, usher
 from tests.support.talk import Talker, start_talking, talking
+
+pytestmark = pytest.mark.slow
 
 LEASE = 6.0
 SWEEP = 1.5
@@ -69,7 +71,6 @@ async def test_a_node_cut_off_from_both_for_a_lease_closes_its_sockets(database_
             await again.settle()
 
 
-@pytest.mark.slow
 @on_postgresql
 @pytest.mark.gen_test(timeout=120)
 async def test_the_lease_is_thirty_seconds_where_nothing_is_set(database_kind: str) -> None:
@@ -87,7 +88,7 @@ async def test_the_lease_is_thirty_seconds_where_nothing_is_set(database_kind: s
 
 @on_postgresql
 @pytest.mark.gen_test(timeout=90)
-async def test_a_redis_that_takes_no_writes_is_no_contact_and_one_that_does_is_enough(
+async def test_only_a_redis_that_accepts_writes_renews_the_lease(
     database_kind: str,
 ) -> None:
     """All wait for the same lease, each on a Redis of its own."""
@@ -143,7 +144,7 @@ def _drop_connections(name: str) -> None:
 @on_postgresql
 @pytest.mark.slow  # a lease long, and more
 @pytest.mark.gen_test(timeout=90)
-async def test_a_database_that_can_only_be_read_still_tells_of_revocations(
+async def test_revocations_are_read_from_a_read_only_database(
     database_kind: str,
 ) -> None:
     with nodes(database_kind, 1, LEASE_SECONDS=LEASE) as one:
@@ -180,12 +181,12 @@ def _revoke_from_outside(installation: Nodes, client: Client) -> None:
 
 def _sessions_of(name: str, client: Client) -> list[str]:
     mark = secrets.token_hex(4)
-    told = postgres_server().psql(
+    reported = postgres_server().psql(
         name,
         f"SELECT '{mark}' || id || '{mark}' FROM login_sessions "
         f"WHERE user_id = '{client.user['id']}'",
     )
-    return told.split(mark)[1::2]
+    return reported.split(mark)[1::2]
 
 
 @pytest.mark.slow  # a lease long, and more

@@ -1,4 +1,4 @@
-"""Redis with a user of few rights: just those that docs/operations.md gives are enough."""
+"""Redis with a user of minimal rights: those in docs/operations.md are sufficient."""
 
 from __future__ import annotations
 
@@ -107,17 +107,17 @@ async def test_a_missing_right_is_named_once_and_used_once_it_is_given(
     with nodes_on(redis, "sqlite", 1, REDIS_URL=let_in(redis, *taken)) as running:
         (node,) = running
         assert Client(node).get("/readyz").body["redis"] == "fallback"
-        told = [line for line in node.log.splitlines() if "NOPERM" in line]
-        assert len(told) == 1
-        assert named in told[0]
+        reported = [line for line in node.log.splitlines() if "NOPERM" in line]
+        assert len(reported) == 1
+        assert named in reported[0]
         assert PASSWORD not in node.log
         let_in(redis)
         await until(lambda: Client(node).get("/readyz").body["redis"] == "ok")
         room = channel(running.admin)
         async with talking(node, running.admin) as talker:
             assert (await talker.ask("message", {"room": room, "data": 1}))["ok"]
-        told = [line for line in node.log.splitlines() if "NOPERM" in line]
-        assert len(told) == 1, told
+        reported = [line for line in node.log.splitlines() if "NOPERM" in line]
+        assert len(reported) == 1, reported
 
 
 def test_every_command_that_is_tried_is_in_the_line_and_no_other() -> None:

@@ -1,4 +1,4 @@
-"""Oneself, on several nodes: a new name, one's own data, and leaving."""
+"""The user's own account on several nodes: name, export, and deletion."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ async def test_a_new_name_is_everywhere_at_once_and_messages_keep_the_old_one(bo
         assert await names(b, room) == {"Zoë", "Ada"}
         await a.say(room, 2)
         assert (await b.hears(room, 2))["from"]["name"] == "Zoë"
-        told = (await b.ok("history", {"room": room}))["messages"]
-        assert [message["from"]["name"] for message in told] == ["Ada", "Zoë"]
+        reported = (await b.ok("history", {"room": room}))["messages"]
+        assert [message["from"]["name"] for message in reported] == ["Ada", "Zoë"]
         async with talking(both[1], at(both[1], ann)) as other:
             assert (await other.ok("user-join", {"auth": {"token": ann.token}}))["user"][
                 "name"
@@ -68,7 +68,7 @@ async def test_a_new_name_is_everywhere_at_once_and_messages_keep_the_old_one(bo
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_whoever_leaves_is_gone_and_their_messages_stay_without_a_name(both: Nodes) -> None:
+async def test_messages_of_a_deleted_account_stay_without_a_name(both: Nodes) -> None:
     email = address()
     ann, bob = sign_up(both[0]), sign_up(both[1], email=email)
     room = channel(ann, bob)
@@ -87,10 +87,10 @@ async def test_whoever_leaves_is_gone_and_their_messages_stay_without_a_name(bot
         await a.sees(room, a.id)
         one = (await a.ok("history", {"room": room}))["messages"]
         (many,) = (await a.ok("history", {"rooms": [{"room": room}]}))["rooms"]
-        for told in (one, many["messages"]):
-            assert told[0]["from"] == {"id": bob.user["id"], "name": "", "gone": True}
-            assert told[1]["from"] == a.member
-            assert [message["data"] for message in told] == ["I was here", "so was I"]
+        for reported in (one, many["messages"]):
+            assert reported[0]["from"] == {"id": bob.user["id"], "name": "", "gone": True}
+            assert reported[1]["from"] == a.member
+            assert [message["data"] for message in reported] == ["I was here", "so was I"]
     plain_refusal(bob.get(ME), 401, "unauthenticated")
     login = {"email": email, "password": PASSWORD}
     plain_refusal(Client(both[0]).post("/api/auth/login", login), 401, "unauthenticated")

@@ -1,4 +1,4 @@
-"""What strangers do is limited, exactly and on every node; owners get in whatever they do."""
+"""Attackers are limited exactly and on every node, and owners can sign in whatever they do."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.server import (
 database_kind = kinds("postgresql")
 
 WRONG = "nine slow barges 41"
-STRANGER, OWNER, ELSEWHERE = "2001:db8:bad::1", "203.0.113.7", "198.51.100.9"
+ATTACKER, OWNER, ELSEWHERE = "2001:db8:bad::1", "203.0.113.7", "198.51.100.9"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def member(pair: Nodes, ip: str = OWNER) -> tuple[str, Answer]:
     return email, answer
 
 
-def guesses(pair: Nodes, emails: list[str], times: int, ip: str = STRANGER) -> list[Answer]:
+def guesses(pair: Nodes, emails: list[str], times: int, ip: str = ATTACKER) -> list[Answer]:
     """So many wrong passwords, thirty at a time, half on either node."""
     with ThreadPoolExecutor(30) as pool:
         return list(
@@ -87,18 +87,20 @@ def true_wait(answer: Answer) -> None:
     assert 3400 < int(answer.headers["Retry-After"]) <= 3600
 
 
+@pytest.mark.slow
 def test_of_120_wrong_sign_ins_30_at_a_time_on_two_nodes_100_are_looked_at(pair: Nodes) -> None:
     email, _ = member(pair)
     answers = guesses(pair, [email], 120)
     assert statuses(answers) == {401: 100, 429: 20}
     true_wait(next(answer for answer in answers if answer.status == 429))
-    # The right one is not tried either; else it could be told from the wrong ones.
+    # The right one is not tried either; otherwise it could be distinguished from the wrong ones.
     true_wait(sign_in(pair, email, PASSWORD, "2001:db8:bad::ffff", 1))
     assert sign_in(pair, email, PASSWORD, OWNER).status == 200
     # A neighbour in another /64 is somebody else.
     assert sign_in(pair, email, WRONG, "2001:db8:bad:1::1").status == 401
 
 
+@pytest.mark.slow
 def test_a_spray_over_many_accounts_is_one_address_guessing(pair: Nodes) -> None:
     emails = [member(pair)[0] for _ in range(5)] + [address() for _ in range(35)]
     assert statuses(guesses(pair, emails, 110)) == {401: 100, 429: 10}
@@ -112,18 +114,19 @@ def test_an_owner_on_a_known_device_signs_in_whatever_unauthenticated_clients_do
     body = {"email": email, "password": PASSWORD}
     assert browser.post("/api/auth/login", body, **from_(OWNER)).status == 200
     guesses(pair, [email], 300)
-    true_wait(sign_in(pair, email, PASSWORD, STRANGER, 1))  # a stranger, for all we know
+    true_wait(sign_in(pair, email, PASSWORD, ATTACKER, 1))  # an unknown device
     device = signed_up.body["device"]
-    assert sign_in(pair, email, PASSWORD, STRANGER, 1, device=device).status == 200
-    assert browser.post("/api/auth/login", body, **from_(STRANGER)).status == 200
+    assert sign_in(pair, email, PASSWORD, ATTACKER, 1, device=device).status == 200
+    assert browser.post("/api/auth/login", body, **from_(ATTACKER)).status == 200
     assert sign_in(pair, email, PASSWORD, OWNER, 1).status == 200
     assert sign_in(pair, email, PASSWORD, ELSEWHERE, 1).status == 200
     # Nobody else's device helps, nor one that is made up.
     others = member(pair)[1].body["device"]
     for other in (others, others.partition(".")[0], "x" * 200):
-        true_wait(sign_in(pair, email, PASSWORD, STRANGER, device=other))
+        true_wait(sign_in(pair, email, PASSWORD, ATTACKER, device=other))
 
 
+@pytest.mark.slow
 def test_guessing_at_the_password_change_form_counts_the_guessers_session(pair: Nodes) -> None:
     email, _ = member(pair)
     thief, owner = log_in(pair[0], email), log_in(pair[1], email)
@@ -139,31 +142,33 @@ def test_guessing_at_the_password_change_form_counts_the_guessers_session(pair: 
     assert owner.post("/api/auth/password", right).status == 204
 
 
-def test_of_120_refresh_tokens_that_are_invalid_100_are_answered_and_a_good_one_gets_in(
+@pytest.mark.slow
+def test_of_120_invalid_refresh_tokens_100_are_answered_and_a_valid_one_works(
     pair: Nodes,
 ) -> None:
     _, signed_up = member(pair)
 
     def junk(number: int) -> Answer:
         body = {"refresh_token": secrets.token_urlsafe(32)}
-        return Client(pair[number % 2]).post("/api/auth/refresh", body, **from_(STRANGER))
+        return Client(pair[number % 2]).post("/api/auth/refresh", body, **from_(ATTACKER))
 
     with ThreadPoolExecutor(30) as pool:
         answers = list(pool.map(junk, range(120)))
     assert statuses(answers) == {401: 100, 429: 20}
     true_wait(next(answer for answer in answers if answer.status == 429))
     good = {"refresh_token": signed_up.body["refresh_token"]}
-    assert Client(pair[1]).post("/api/auth/refresh", good, **from_(STRANGER)).status == 200
+    assert Client(pair[1]).post("/api/auth/refresh", good, **from_(ATTACKER)).status == 200
 
 
-def test_of_120_api_keys_that_are_invalid_100_are_answered_and_a_good_one_continues(
+@pytest.mark.slow
+def test_of_120_invalid_api_keys_100_are_answered_and_a_valid_one_works(
     pair: Nodes,
 ) -> None:
     made = pair.admin.post("/api/admin/api-keys", {"name": "billing", "scopes": ["read"]}).body
 
     def read(number: int, key: str) -> Answer:
         client = Client(pair[number % 2], token=key)
-        return client.call("GET", "/api/admin/users", headers=from_(STRANGER))
+        return client.call("GET", "/api/admin/users", headers=from_(ATTACKER))
 
     def junk(number: int) -> Answer:
         length = (43, 65)[number % 3 == 0]
@@ -178,17 +183,19 @@ def test_of_120_api_keys_that_are_invalid_100_are_answered_and_a_good_one_contin
     true_wait(read(1, made["key"]))  # refused at once; and that address has no more to try
 
 
-def test_good_sign_ins_of_an_office_are_never_counted(pair: Nodes) -> None:
+@pytest.mark.slow
+def test_valid_sign_ins_of_an_office_are_never_counted(pair: Nodes) -> None:
     emails = [member(pair)[0] for _ in range(4)]
     with ThreadPoolExecutor(16) as pool:
         found = pool.map(lambda n: sign_in(pair, emails[n % 4], PASSWORD, OWNER, n), range(160))
         assert statuses(list(found)) == {200: 160}
 
 
+@pytest.mark.slow
 def test_sign_ups_of_one_address_are_limited(pair: Nodes) -> None:
     def one(number: int) -> Answer:
         body = {"email": address(), "password": PASSWORD, "name": "Eve", "client": "native"}
-        return Client(pair[number % 2]).post("/api/auth/signup", body, **from_(STRANGER))
+        return Client(pair[number % 2]).post("/api/auth/signup", body, **from_(ATTACKER))
 
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(one, range(70)))
@@ -197,6 +204,7 @@ def test_sign_ups_of_one_address_are_limited(pair: Nodes) -> None:
     member(pair, ELSEWHERE)
 
 
+@pytest.mark.slow
 def test_sign_ins_refreshes_and_tickets_of_one_user_are_limited(pair: Nodes) -> None:
     email, _ = member(pair)
     assert statuses([sign_in(pair, email, PASSWORD, OWNER, n) for n in range(62)]) == {
@@ -215,14 +223,14 @@ def test_sign_ins_refreshes_and_tickets_of_one_user_are_limited(pair: Nodes) -> 
     assert other.post("/api/ws/ticket").status == 201
 
 
-def test_of_tickets_that_are_invalid_a_hundred_are_answered_and_a_good_one_opens(
+def test_of_invalid_tickets_a_hundred_are_answered_and_a_valid_one_opens(
     pair: Nodes,
 ) -> None:
     user = sign_up(pair[0])
 
     async def code(number: int, ticket: str, by_message: bool) -> int:
         query = "" if by_message else f"?ticket={ticket}"
-        headers = from_(STRANGER)
+        headers = from_(ATTACKER)
         async with connect(pair[number % 2], query, additional_headers=headers) as socket:
             if by_message:
                 frame = {"event": "user-join", "data": {"auth": {"token": ticket}}}
@@ -240,14 +248,15 @@ def test_of_tickets_that_are_invalid_a_hundred_are_answered_and_a_good_one_opens
     asyncio.run(work())
 
 
-def test_of_links_that_are_invalid_a_hundred_are_answered_and_a_good_one_sets_the_password(
+@pytest.mark.slow
+def test_of_invalid_links_a_hundred_are_answered_and_a_valid_one_sets_the_password(
     pair: Nodes,
 ) -> None:
     email = address()
     made = pair.admin.post("/api/admin/users", {"email": email, "name": "Grace"})
     token = made.body["set_password_url"].rpartition("=")[2]
 
-    def reset(number: int, token: str, ip: str = STRANGER) -> Answer:
+    def reset(number: int, token: str, ip: str = ATTACKER) -> Answer:
         body = {"token": token, "new_password": f"{PASSWORD} {number}"}
         return Client(pair[number % 2]).post("/api/auth/password/reset", body, **from_(ip))
 
@@ -256,7 +265,7 @@ def test_of_links_that_are_invalid_a_hundred_are_answered_and_a_good_one_sets_th
         assert statuses(answers) == {403: 100, 429: 20}
         true_wait(next(answer for answer in answers if answer.status == 429))
         # Of twenty tries with the good one, from there and from elsewhere, one counts.
-        good = list(pool.map(lambda n: reset(n, token, (STRANGER, OWNER)[n % 4 > 1]), range(20)))
+        good = list(pool.map(lambda n: reset(n, token, (ATTACKER, OWNER)[n % 4 > 1]), range(20)))
     assert statuses(good)[204] == 1
     assert set(statuses(good)) <= {204, 403, 429}
     number = [answer.status for answer in good].index(204)

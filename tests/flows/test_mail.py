@@ -1,4 +1,4 @@
-"""Mails of a real server by a real mail server: over TLS, once, and never in anybody's way."""
+"""Mails of a real server through a real mail server: over TLS, once, and delaying nothing."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def stored(redis_server: RealRedis) -> str:
     return repr(dumped)
 
 
-def test_a_mail_server_that_is_unavailable_is_in_nobodys_way(database_kind: str) -> None:
+def test_an_unavailable_mail_server_delays_no_caller(database_kind: str) -> None:
     with mail_server() as gone:
         pass
     email = address()

@@ -1,4 +1,4 @@
-"""An intruder has signed in thousands of times: ending it all is quick, and reaches every node."""
+"""An attacker has signed in thousands of times: ending all sessions is quick on every node."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def both(database_kind: str) -> Iterator[Nodes]:
 
 
 def flood(server: Usher, user_id: str, count: int = MANY) -> None:
-    """Sessions as so many sign-ins leave them: living, each with a refresh token."""
+    """Sessions as so many sign-ins leave them: active, each with a refresh token."""
     now = time.time()
     rows(
         server,

@@ -1,4 +1,4 @@
-"""Several nodes while something is broken: a node, Redis, the line between them, PostgreSQL."""
+"""Several nodes during faults: a node, Redis, the network between them, PostgreSQL."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from tests.support.postgres import postgres_server
 from tests.support.redis import RealRedis, until
 from tests.support.server import Client, Usher, sign_up
 from tests.support.talk import Talker, start_talking, talking
+
+pytestmark = pytest.mark.slow
 
 # Several nodes are run on PostgreSQL, as a rule; test_nodes_flow.py has them on one SQLite file.
 database_kind = kinds("postgresql")
@@ -103,29 +105,28 @@ def in_order_and_once(talker: Talker, room: str) -> list[int]:
 # ---- a node dies ----------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.gen_test(timeout=90)
 async def test_what_a_killed_node_had_is_gone_after_its_lease(database_kind: str) -> None:
     with nodes(database_kind) as both:
-        living, dying = both
-        ann, bob = sign_up(living), sign_up(living)
+        active, dying = both
+        ann, bob = sign_up(active), sign_up(active)
         room = channel(ann, bob)
-        async with talking(living, ann, ticket=False) as a:
+        async with talking(active, ann, ticket=False) as a:
             b = await start_talking(dying, at(dying, bob), ticket=False)
             await b.ok("usage", {"model": "of-the-dead"})
             await a.sees(room, a.id, b.id)
             await a.next("presence", lambda d: b.member in d["joined"])
-            assert live_sockets(living, bob) == 1
+            assert live_sockets(active, bob) == 1
             dying.process.kill()
             killed = time.monotonic()
             assert await b.code() == 1006
             await a.sees(room, a.id, seconds=LEASE + MARGIN)
             assert (await a.next("presence", lambda d: d["left"]))["left"] == [b.member]
             assert time.monotonic() - killed < LEASE + MARGIN
-            await until(lambda: live_sockets(living, bob) == 0, killed + LEASE + MARGIN - now())
+            await until(lambda: live_sockets(active, bob) == 0, killed + LEASE + MARGIN - now())
             assert (await a.ok("usage", {"model": "mine"}))["models"] == ["mine"]
             # No one waits for a node that is dead.
-            answer = await blocking(at(living, bob).post, "/api/auth/logout?wait=true")
+            answer = await blocking(at(active, bob).post, "/api/auth/logout?wait=true")
             assert answer.body["pending"] == 0
             # A token goes on holding one socket, for longer than a lease.
             other = both.start()
@@ -143,21 +144,23 @@ def live_sockets(node: Any, client: Client) -> int:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_who_comes_back_on_another_node_has_lost_nothing(database_kind: str) -> None:
+async def test_a_client_that_reconnects_to_another_node_misses_no_message(
+    database_kind: str,
+) -> None:
     with nodes(database_kind, 3) as three:
         ann, bob = sign_up(three[0]), sign_up(three[0])
         room = channel(ann, bob)
         async with talking(three[0], ann) as a, chattering(a, room) as chatter:
             for node in (three[1], three[2]):
                 b = await start_talking(node, at(node, bob))
-                await b.heard(room, 1)
+                await b.received(room, 1)
                 node.process.kill()
                 await b.code()
                 last = b.messages(room)[-1]
                 await chatter.says_more()
                 async with talking(three[0], bob) as back:
                     missed = await read_all(back, room, last["id"])
-                    live = await back.heard(room, 1)
+                    live = await back.received(room, 1)
                     together = {m["id"]: m["data"] for m in [last, *missed, *live]}
                     numbers = list(together.values())
                     assert numbers == list(range(last["data"], numbers[-1] + 1))
@@ -220,8 +223,8 @@ async def test_with_every_message_lost_rights_still_go_within_three_seconds(
         ):
             for change, inside in ((let_in, True), (put_out, False)) * 2:
                 await blocking(change, ann, room, bob)
-                told = await b.next("access-changed", seconds=WITHOUT_MESSAGES)
-                assert (room in told["rooms"]) is inside
+                reported = await b.next("access-changed", seconds=WITHOUT_MESSAGES)
+                assert (room in reported["rooms"]) is inside
                 await a.say(room, inside)
                 await a.hears(room, inside)
             await b.settle()
@@ -246,9 +249,9 @@ async def test_a_cut_line_loses_no_message_and_repeats_none(database_kind: str) 
             certain = list(chatter.acknowledged)
             for talker in (a, b, speaker):
                 await talker.hears(room, certain[-1])
-                heard = in_order_and_once(talker, room)
-                assert set(heard) >= set(certain), set(certain) - set(heard)
-                assert set(heard) - set(certain) <= chatter.refused
+                received = in_order_and_once(talker, room)
+                assert set(received) >= set(certain), set(certain) - set(received)
+                assert set(received) - set(certain) <= chatter.refused
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -271,7 +274,7 @@ async def test_news_that_were_missed_while_the_line_was_cut_are_acted_upon(
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_redis_may_die_and_come_back_empty_in_the_middle_of_traffic(
+async def test_redis_may_crash_and_restart_empty_during_traffic(
     database_kind: str,
 ) -> None:
     with nodes(database_kind) as both:
@@ -283,7 +286,7 @@ async def test_redis_may_die_and_come_back_empty_in_the_middle_of_traffic(
             chattering(a, room) as chatter,
         ):
             await chatter.says_more()
-            known = (await b.heard(room, 20))[-1]
+            known = (await b.received(room, 20))[-1]
             both.redis.kill()
             await until(lambda: len(chatter.refused) > 5)
             last = max(chatter.acknowledged)  # it may have died with Redis, unsent
@@ -294,12 +297,12 @@ async def test_redis_may_die_and_come_back_empty_in_the_middle_of_traffic(
             for talker in (a, b):
                 assert talker.is_open
                 await talker.hears(room, certain[-1])
-                heard = in_order_and_once(talker, room)
-                assert set(certain) - set(heard) <= {last}
+                received = in_order_and_once(talker, room)
+                assert set(certain) - set(received) <= {last}
             part = await b.ok("history", {"room": room, "after": known["id"]})
             assert part["complete"] is False
             await b.sees(room, a.id, b.id, seconds=15)
-            # And what was told before still counts.
+            # Earlier revocations still apply.
             await blocking(put_out, ann, room, bob)
             await b.next("access-changed")
             assert room not in (await b.ok("join-channels"))["rooms"]
@@ -316,8 +319,8 @@ async def test_without_redis_revocations_and_rights_still_count_on_every_node(
         async with talking(both[0], ann) as a:
             both.redis.kill()
             await blocking(put_out, ann, room, bob)
-            told = await b.next("access-changed", seconds=WITHOUT_MESSAGES)
-            assert room not in told["rooms"]
+            reported = await b.next("access-changed", seconds=WITHOUT_MESSAGES)
+            assert room not in reported["rooms"]
             assert await b.refused("message", {"room": room, "data": 1}) == "forbidden"
             assert await a.refused("message", {"room": room, "data": 1}) == "unavailable"
             assert await a.refused("usage", {"model": "m"}) == "unavailable"
@@ -359,8 +362,8 @@ async def test_a_paused_redis_repeats_nothing_when_it_continues(database_kind: s
             certain = list(chatter.acknowledged)
             for talker in (a, b):
                 await talker.hears(room, certain[-1])
-                heard = in_order_and_once(talker, room)
-                assert set(certain) <= set(heard) <= set(certain) | chatter.refused
+                received = in_order_and_once(talker, room)
+                assert set(certain) <= set(received) <= set(certain) | chatter.refused
 
 
 # ---- PostgreSQL -----------------------------------------------------------------------------

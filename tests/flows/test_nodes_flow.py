@@ -1,4 +1,4 @@
-"""Several nodes, one installation: rooms, presence, replaced sockets and revocations across."""
+"""Several nodes of one installation: rooms, presence, replaced sockets and revocations."""
 
 from __future__ import annotations
 
@@ -107,9 +107,9 @@ async def test_messages_of_three_nodes_arrive_in_one_order_with_growing_ids(thre
             await socket.say(room, [number, count])
 
     await asyncio.gather(*(speak(n, s) for n, s in enumerate(sockets)))
-    heard = [await socket.heard(room, each * len(sockets)) for socket in sockets]
-    assert all(messages == heard[0] for messages in heard)
-    orders = [tuple(map(int, message["id"].split("-"))) for message in heard[0]]
+    received = [await socket.received(room, each * len(sockets)) for socket in sockets]
+    assert all(messages == received[0] for messages in received)
+    orders = [tuple(map(int, message["id"].split("-"))) for message in received[0]]
     assert orders == sorted(set(orders))
     assert len(orders) == each * len(sockets)
     for socket in sockets:
@@ -136,7 +136,7 @@ async def test_a_room_is_received_from_its_first_member_to_its_last(three: Nodes
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_entering_and_leaving_in_a_hurry_ends_as_the_last_word_says(three: Nodes) -> None:
+async def test_concurrent_joins_and_leaves_end_with_the_last_state(three: Nodes) -> None:
     ann = sign_up(three[0])
     room = channel(ann)
     async with talking(three[0], ann) as a, talking(three[1], at(three[1], ann)) as b:
@@ -182,8 +182,8 @@ async def test_presence_and_live_sockets_are_those_of_all_nodes(three: Nodes) ->
         assert (await a.next("presence", lambda d: d["left"]))["left"] == [first.member]
         for talker in (a, other):
             await talker.sees(room, a.id)
-        told = [f["data"] for f in a.events if f["event"] == "presence" and f["data"]["left"]]
-        assert len(told) == 1, "who is on two nodes comes and goes once"
+        reported = [f["data"] for f in a.events if f["event"] == "presence" and f["data"]["left"]]
+        assert len(reported) == 1, "who is on two nodes comes and goes once"
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -240,7 +240,7 @@ def _without_channel(ann: Client, room: str, bob: Client) -> None:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_rights_given_and_taken_in_a_hurry_end_as_the_last_word_says(three: Nodes) -> None:
+async def test_concurrent_changes_of_rights_end_with_the_last_state(three: Nodes) -> None:
     ann = sign_up(three[0])
     room = channel(ann)
     guests = [sign_up(three[0]) for _ in range(4)]
@@ -289,7 +289,7 @@ async def test_tickets_of_one_login_may_be_open_on_every_node(three: Nodes) -> N
 
 
 @pytest.mark.gen_test
-async def test_a_ticket_is_good_on_one_node_once(three: Nodes) -> None:
+async def test_a_ticket_is_valid_on_one_node_once(three: Nodes) -> None:
     ann = sign_up(three[0])
     ticket = ann.ticket()
 
@@ -343,9 +343,9 @@ def _disconnect(three: Nodes, client: Client, email: str) -> None:
 
 def _reset_password(three: Nodes, client: Client, email: str) -> None:
     words = ("reset-password", email, "--json")
-    told = run_command(three[1].environment, *words, timeout=PATIENCE * 3).stdout
-    assert json.loads(told)["url"].startswith(three.settings["PUBLIC_URL"])
-    token = json.loads(told)["url"].rpartition("=")[2]
+    reported = run_command(three[1].environment, *words, timeout=PATIENCE * 3).stdout
+    assert json.loads(reported)["url"].startswith(three.settings["PUBLIC_URL"])
+    token = json.loads(reported)["url"].rpartition("=")[2]
     reset = {"token": token, "new_password": "another quiet heron 8"}
     assert Client(three[0]).post("/api/auth/password/reset", reset).status == 204
 

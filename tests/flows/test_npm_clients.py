@@ -1,4 +1,4 @@
-"""Native clients from npm: what they see of a join, of a refusal and of a restart."""
+"""Native clients from npm: a join, a refusal and a restart."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ socket.on('close', ({ code }) => { show({ event: 'close', code }); process.exit(
 """
 
 
-def test_faye_is_told_by_closing_that_a_restart_is_no_reason_to_stay_away(
+def test_faye_learns_from_closing_to_reconnect_after_a_restart(
     packages: Path, database_kind: str
 ) -> None:
     """Its library knows no 1012 and says 1002: without `closing` that means back-off as well."""

@@ -1,4 +1,4 @@
-"""Passkeys on two real nodes while Redis is gone: they sign in, each challenge works once."""
+"""Passkeys on two real nodes while Redis is unavailable: each challenge works once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two nodes behind a real PgBouncer, which gives each transaction another server connection."""
+"""Two nodes behind a real PgBouncer, which uses a different server connection per transaction."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from tests.support.nodes import Nodes, again, at, nodes
 from tests.support.pgbouncer import pgbouncer
 from tests.support.postgres import postgres_server
 from tests.support.server import Answer, bearer, close_code, connect, event
+
+pytestmark = pytest.mark.slow
 
 WORKERS, ROUNDS = 8, 15
 

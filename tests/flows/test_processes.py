@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.machine import find_store
 from tests.support.databases import kinds, slow
-from tests.support.nodes import channel
+from tests.support.nodes import channel, let_in
 from tests.support.preloaded import run_command
 from tests.support.redis import until
 from tests.support.server import (
@@ -37,6 +38,7 @@ database_kind = kinds("sqlite", slow("postgresql"))
 ENOUGH = 38
 """Sockets after which both processes have one: all on one has a chance of 1 in 10^11."""
 MOST_SOCKETS, MOST_TICKETS = 40, 60
+REDIS_UP = tuple(f'usher_redis_up{{process="{number}"}}' for number in (1, 2))
 
 
 @pytest.fixture(scope="module", params=["direct", pytest.param("tornado", marks=pytest.mark.slow)])
@@ -69,8 +71,8 @@ def workers(server: Usher) -> dict[int, int]:
 
 def sockets(server: Usher) -> tuple[float, ...]:
     """How many sockets each process has."""
-    told = metrics(server)
-    return tuple(told[f'usher_sockets{{process="{number}"}}'] for number in (1, 2))
+    reported = metrics(server)
+    return tuple(reported[f'usher_sockets{{process="{number}"}}'] for number in (1, 2))
 
 
 @asynccontextmanager
@@ -112,18 +114,18 @@ async def test_metrics_are_whole_whichever_process_is_asked(two: Usher) -> None:
     ada = sign_up(two)
     async with on_both_processes(two, ada) as opened:
         for _ in range(10):  # each a new connection
-            told = metrics(two)
-            assert sum(told[f'usher_sockets{{process="{n}"}}'] for n in (1, 2)) == len(opened)
-            assert all(told[f'usher_process_up{{process="{n}"}}'] == 1 for n in (1, 2))
-            assert told['usher_embedded_redis_restarts_total{process="supervisor"}'] == 0
-            assert {f'usher_database_up{{process="{n}"}}' for n in (1, 2)} <= told.keys()
+            reported = metrics(two)
+            assert sum(reported[f'usher_sockets{{process="{n}"}}'] for n in (1, 2)) == len(opened)
+            assert all(reported[f'usher_process_up{{process="{n}"}}'] == 1 for n in (1, 2))
+            assert reported['usher_embedded_redis_restarts_total{process="supervisor"}'] == 0
+            assert {f'usher_database_up{{process="{n}"}}' for n in (1, 2)} <= reported.keys()
     text = Client(two).get("/metrics").text.decode()
     families = re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE)
     assert len(families) == len(set(families))
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_person_on_both_processes_is_present_once_and_hears_every_message(
+async def test_a_user_on_both_processes_is_present_once_and_receives_every_message(
     two: Usher,
 ) -> None:
     ada = sign_up(two)
@@ -134,23 +136,23 @@ async def test_a_person_on_both_processes_is_present_once_and_hears_every_messag
                 {"id": ada.user["id"], "name": "Ada"}
             ]
         said = await ask(opened[0], "message", {"room": room, "data": "tea"})
-        heard = await asyncio.gather(*(event(socket, "message") for socket in opened[1:]))
-        assert {message["id"] for message in heard} == {said["data"]["id"]}
+        received = await asyncio.gather(*(event(socket, "message") for socket in opened[1:]))
+        assert {message["id"] for message in received} == {said["data"]["id"]}
 
 
 @pytest.mark.gen_test(timeout=60)
 async def test_limits_hold_over_both_processes(two: Usher) -> None:
     ada = sign_up(two)
     async with AsyncExitStack() as stack:
-        told = []
+        reported = []
         for _ in range(MOST_SOCKETS + 3):
             ticket = await asyncio.to_thread(ada.ticket)
             socket = await stack.enter_async_context(connect(two, f"?ticket={ticket}"))
             frame = await receive(socket)
-            told.append(frame["data"].get("code", frame["event"]))
-        assert told == ["joined"] * MOST_SOCKETS + [4429] * 3
+            reported.append(frame["data"].get("code", frame["event"]))
+        assert reported == ["joined"] * MOST_SOCKETS + [4429] * 3
         assert min(sockets(two)) > 0
-    left = MOST_TICKETS - len(told)
+    left = MOST_TICKETS - len(reported)
     statuses = [ada.post("/api/ws/ticket").status for _ in range(left + 3)]
     assert statuses == [201] * left + [429] * 3
 
@@ -189,18 +191,74 @@ async def test_a_killed_process_comes_back_and_the_sockets_of_the_other_go_on(tw
     assert "process 2 ended by itself (SIGKILL); it is started again" in two.log
 
 
+@pytest.mark.slow
+@pytest.mark.gen_test(timeout=120)
+async def test_what_a_killed_process_had_is_gone_when_its_lease_is_over(two: Usher) -> None:
+    ada = sign_up(two)
+    room = channel(ada)
+    async with on_both_processes(two, ada) as opened:
+        first, second = sockets(two)
+        bob = sign_up(two)
+        let_in(ada, room, bob)
+        await until(lambda: live_sockets(ada) == len(opened))
+        os.kill(workers(two)[2], signal.SIGKILL)
+        await until(lambda: is_whole(two))
+        assert live_sockets(ada) > first
+        await until(lambda: live_sockets(ada) == first, 60)
+    await until(lambda: live_sockets(ada) == 0)
+    assert second > 0
+
+
+def live_sockets(client: Client) -> int:
+    """How many sockets the login session is said to have."""
+    (session,) = client.get("/api/sessions").body["items"]
+    count: int = session["live_sockets"]
+    return count
+
+
+def test_a_process_that_is_told_to_stop_is_replaced_and_no_connection_refused(two: Usher) -> None:
+    before = workers(two)
+    os.kill(before[1], signal.SIGTERM)
+    wait_until(lambda: is_over(before[1]))
+    for _ in range(20):
+        assert Client(two).get("/healthz").status == 200
+    wait_until(lambda: is_whole(two))
+    assert workers(two)[2] == before[2]
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_redis_that_was_killed_comes_back_for_both_processes(two: Usher) -> None:
+    name = 'usher_embedded_redis_restarts_total{process="supervisor"}'
+    restarts = metrics(two)[name]
+    ada = sign_up(two)
+    room = channel(ada)
+    async with on_both_processes(two, ada) as opened:
+        store = find_store(two.process.pid)
+        assert store is not None
+        os.kill(store, signal.SIGKILL)
+        await until(lambda: metrics(two)[name] == restarts + 1)
+        await until(lambda: all(metrics(two)[up] == 1 for up in REDIS_UP))
+        for socket in opened:
+            assert (await ask(socket, "heartbeat"))["ok"]
+        said = None
+        while said is None or not said["ok"]:  # the rooms are subscribed to anew
+            said = await ask(opened[0], "message", {"room": room, "data": "tea"})
+        heard = await asyncio.gather(*(event(socket, "message") for socket in opened[1:]))
+        assert {message["id"] for message in heard} == {said["data"]["id"]}
+
+
 @pytest.mark.gen_test(timeout=90)
 async def test_sigterm_closes_the_sockets_of_all_processes_and_leaves_none(two: Usher) -> None:
     ada = sign_up(two)
     async with on_both_processes(two, ada) as opened:
-        left = workers(two)
+        left, began = workers(two), len(two.output)
         closing = [asyncio.create_task(close_code(socket)) for socket in opened]
         two.process.send_signal(signal.SIGTERM)
         assert await asyncio.gather(*closing) == [1012] * len(opened)
     assert await asyncio.to_thread(two.end) == 0
     assert len(left) == 2
     assert all(map(is_over, left.values()))
-    logged = [json.loads(line) for line in two.output if line.startswith("{")]
+    logged = [json.loads(line) for line in two.output[began:] if line.startswith("{")]
     stopping = [each["process"] for each in logged if "stopping" in each.get("message", "")]
     assert sorted(stopping) == [1, 2]
     closed = {each["process"] for each in logged if each.get("kind") == "socket.closed"}
@@ -232,8 +290,8 @@ def is_over(pid: int) -> bool:
 def test_both_processes_read_their_secrets_anew(two: Usher) -> None:
     ada = sign_up(two)
     done = run_command(two.environment, "rotate-jwt", "--json", timeout=PATIENCE * 2)
-    told = json.loads(done.stdout)
-    assert (told["reloaded"], told["secrets"]) == (two.process.pid, 2)
+    reported = json.loads(done.stdout)
+    assert (reported["reloaded"], reported["secrets"]) == (two.process.pid, 2)
 
     def have_read() -> list[int]:
         logged = [json.loads(line) for line in list(two.output) if line.startswith("{")]
@@ -258,6 +316,14 @@ def test_a_port_in_use_is_one_line_and_status_2(two: Usher, processes: int) -> N
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"usher: USHER_PORT: got {two.port} on 127.0.0.1 (Address already in")
+
+
+def test_a_certificate_that_is_not_there_is_one_line_for_all_processes(two: Usher) -> None:
+    pair = {"USHER_TLS_CERTIFICATE": "/nowhere/c.pem", "USHER_TLS_KEY": "/nowhere/k.pem"}
+    ended = run_command(two.environment | pair | {"USHER_PORT": "0"}, timeout=PATIENCE)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("usher: USHER_TLS_CERTIFICATE: got /nowhere/c.pem (No such file")
 
 
 def test_a_worker_is_not_started_by_hand(two: Usher) -> None:

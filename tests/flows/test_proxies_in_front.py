@@ -1,4 +1,4 @@
-"""docs/proxies: nginx and HAProxy as they are run for real, with TLS, before two nodes."""
+"""docs/proxies: nginx and HAProxy with TLS, in front of two nodes."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from services.sockets.keepalive import PING_SECONDS, SILENCE_SECONDS
 from tests.support.databases import kinds, on_postgresql
 from tests.support.postgres import postgres_server
 from tests.support.proxies import (
+    OTHER_CLIENT,
     OUTER_PROXY,
-    STRANGER,
     Front,
     Installation,
     configuration,
@@ -178,22 +178,22 @@ def seen_from(place: Installation, source: str, url: str, forwarded: str) -> str
     return str(session["ip"])
 
 
-def test_the_clients_own_address_is_seen_and_a_made_up_one_is_not(place: Installation) -> None:
-    assert seen_from(place, STRANGER, place.front.url, "203.0.113.9") == STRANGER
-    assert seen_from(place, STRANGER, place.front.url, "127.0.0.1, 203.0.113.9") == STRANGER
+def test_the_clients_address_counts_and_a_forged_one_does_not(place: Installation) -> None:
+    assert seen_from(place, OTHER_CLIENT, place.front.url, "203.0.113.9") == OTHER_CLIENT
+    assert seen_from(place, OTHER_CLIENT, place.front.url, "127.0.0.1, 203.0.113.9") == OTHER_CLIENT
 
 
 def test_a_client_that_gets_at_a_node_itself_cannot_choose_its_address(
     place: Installation,
 ) -> None:
-    assert seen_from(place, STRANGER, place.nodes[0].url, "203.0.113.9") == STRANGER
+    assert seen_from(place, OTHER_CLIENT, place.nodes[0].url, "203.0.113.9") == OTHER_CLIENT
 
 
-def test_behind_a_proxy_in_front_its_word_counts_and_no_one_elses(place: Installation) -> None:
+def test_only_the_headers_of_the_trusted_outer_proxy_count(place: Installation) -> None:
     with place.other_front(CHAINED[place.kind]) as front:
         url = front.url
         assert seen_from(place, OUTER_PROXY, url, "203.0.113.9, 198.51.100.7") == "198.51.100.7"
-        assert seen_from(place, STRANGER, url, "198.51.100.7") == STRANGER
+        assert seen_from(place, OTHER_CLIENT, url, "198.51.100.7") == OTHER_CLIENT
 
 
 # ---- sockets -----------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def test_behind_a_proxy_in_front_its_word_counts_and_no_one_elses(place: Install
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("way", ["header", "subprotocol", "ticket", "cookie", "user-join"])
-async def test_a_socket_opens_by_each_way(place: Installation, way: str) -> None:
+async def test_a_socket_opens_with_each_kind_of_credential(place: Installation, way: str) -> None:
     ada = sign_up(place.server, browser=way == "cookie")
     query = ""
     options: dict[str, Any] = {"subprotocols": ["usher.v1"]}
@@ -253,7 +253,7 @@ async def test_messages_pass_up_to_the_limit_and_beyond_it_end_with_1009(
 
 
 @pytest.mark.gen_test
-async def test_a_message_goes_from_one_node_to_the_other(place: Installation) -> None:
+async def test_a_message_is_delivered_from_one_node_to_the_other(place: Installation) -> None:
     ada = sign_up(place.server)
     room = f"channel:{ada.post('/api/channels', {'name': 'herons'}).body['id']}"
     async with on_each_node(place, ada) as sockets:
@@ -284,7 +284,7 @@ async def test_a_logout_closes_the_sockets_of_both_nodes(place: Installation) ->
 @pytest.mark.parametrize(
     ("how", "code"), [(signal.SIGTERM, 1012), (signal.SIGKILL, 1006)], ids=["stopped", "killed"]
 )
-async def test_when_a_node_goes_its_clients_come_back_on_the_other(
+async def test_when_a_node_stops_its_clients_reconnect_to_the_other(
     place: Installation, how: signal.Signals, code: int
 ) -> None:
     ada = sign_up(place.server)
@@ -388,7 +388,7 @@ def test_with_no_node_left_no_ticket_lies_in_a_log(place: Installation) -> None:
 
 @contextmanager
 def pinging_every(seconds: float | None) -> Iterator[int]:
-    """A server that says nothing but pings; gives its port."""
+    """A server that says nothing but pings; returns its port."""
 
     def wait_for_the_end(socket: ServerConnection) -> None:
         with pytest.raises(ConnectionClosed):

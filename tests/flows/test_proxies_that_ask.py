@@ -1,5 +1,5 @@
-"""docs/proxies: nginx (auth_request) and Caddy (forward_auth) as they are run for real, in front of
-an app that knows nothing of Usher."""
+"""docs/proxies: nginx (auth_request) and Caddy (forward_auth), in front of an app without code for
+Usher."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class App(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        told = {
+        reported = {
             "method": self.command,
             "body": self.rfile.read(length).decode(),
             "headers": {name.lower(): value for name, value in self.headers.items()},
         }
-        body = json.dumps(told).encode()
+        body = json.dumps(reported).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -67,7 +67,7 @@ class App(BaseHTTPRequestHandler):
 
 @contextmanager
 def app() -> Iterator[int]:
-    """The app; gives its port."""
+    """The app; returns its port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), App)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -197,17 +197,17 @@ def get(client: Client, **headers: str) -> Answer:
     return client.call("GET", "/app/x", None, headers)
 
 
-def test_the_app_is_told_who_calls_and_nobody_can_forge_it(place: Place) -> None:
+def test_the_app_gets_the_caller_and_clients_cannot_forge_it(place: Place) -> None:
     ada = place.person()
     for headers in ({}, FORGED):
         answer = ada.call("GET", "/app/x?a=b", None, headers)
         assert answer.status == 200, answer.text
-        told = answer.body["headers"]
-        assert told["x-usher-user-id"] == ada.user["id"]
-        assert told["x-usher-user-name"] == "Ada"
-        assert told["x-usher-role"] == "user"
+        reported = answer.body["headers"]
+        assert reported["x-usher-user-id"] == ada.user["id"]
+        assert reported["x-usher-user-name"] == "Ada"
+        assert reported["x-usher-role"] == "user"
         (session,) = ada.get("/api/sessions").body["items"]
-        assert told["x-usher-session-id"] == session["id"]
+        assert reported["x-usher-session-id"] == session["id"]
 
 
 def test_without_a_credential_nothing_reaches_the_app(place: Place) -> None:
@@ -252,7 +252,7 @@ def test_a_bearer_token_is_accepted_too(place: Place) -> None:
     assert (answer.status, answer.body["headers"]["x-usher-user-id"]) == (200, native.user["id"])
 
 
-def test_after_a_logout_on_the_other_node_nobody_is_let_through(place: Place) -> None:
+def test_after_a_logout_on_the_other_node_the_token_is_refused(place: Place) -> None:
     ada = place.person()
     assert get(ada).status == 200
     elsewhere = Client(place.nodes[1], cookies=dict(ada.cookies), browser=True)

@@ -1,4 +1,4 @@
-"""Two nodes: what a backend publishes through both of them at once."""
+"""Two nodes: a backend publishes through both at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store that answers and yet does not do its work: said by /readyz, and healed by itself."""
+"""A store that responds but does not work: reported by /readyz, and recovered from."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from tests.support.nodes import channel, nodes
 from tests.support.redis import RealRedis, until
 from tests.support.server import PASSWORD, Client, Usher, address, sign_up, usher
 from tests.support.talk import talking
+
+pytestmark = pytest.mark.slow
 
 database_kind = kinds("sqlite")  # what is refused before a row is read
 
@@ -68,8 +70,8 @@ async def refused_and_taken_again(how: str) -> None:
                 async with talking(server, client, ticket=False):
                     pass
                 await asyncio.sleep(2.5)  # some attempts more
-                told = [line for line in server.log.splitlines() if how in line]
-                assert len(told) == 1, told
+                reported = [line for line in server.log.splitlines() if how in line]
+                assert len(reported) == 1, reported
                 redis.accept()
                 await until(lambda: redis_state(server) == "ok", SECONDS)
                 await until(lambda: redis_up(server), SECONDS)
@@ -120,8 +122,8 @@ async def test_what_may_not_be_published_does_not_lie_in_the_history() -> None:
                 reply = await talker.ask("message", {"room": room, "data": "refused"})
                 assert reply["error"]["code"] == "unavailable"
                 await asyncio.sleep(2.5)
-                told = [line for line in server.log.splitlines() if "NOPERM" in line]
-                assert len(told) <= 2, told  # the store's line and the subscription's
+                reported = [line for line in server.log.splitlines() if "NOPERM" in line]
+                assert len(reported) <= 2, reported  # the store's line and the subscription's
                 redis.ask("ACL", "SETUSER", "default", "allchannels")
                 await until(lambda: redis_state(server) == "ok", SECONDS)
                 await talker.say(room, "after")
@@ -139,9 +141,9 @@ def test_a_missing_right_is_named_once() -> None:
         with usher("sqlite", REDIS_URL=redis.url) as server:
             assert redis_state(server) == "fallback"
             time.sleep(2.5)
-            told = [line for line in server.log.splitlines() if "NOPERM" in line]
-            assert len(told) == 1
-            assert "XADD: NOPERM" in told[0]
+            reported = [line for line in server.log.splitlines() if "NOPERM" in line]
+            assert len(reported) == 1
+            assert "XADD: NOPERM" in reported[0]
     finally:
         redis.close()
 

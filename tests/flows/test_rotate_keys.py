@@ -1,4 +1,4 @@
-"""`server.py rotate-keys`, as an operator runs it beside the server."""
+"""`server.py rotate-keys`, run beside the server."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_wrong_key_changes_nothing(database_kind: str, op: Provider, old: str,
         assert rows(server, CIPHERTEXTS) == before
 
 
-def test_a_set_that_no_key_opens_is_left_and_told(
+def test_a_set_that_no_key_decrypts_is_left_and_reported(
     database_kind: str, op: Provider, old: str, new: str
 ) -> None:
     with usher(database_kind, **settings_for(op), ENCRYPTION_KEYS=old) as server:
@@ -122,7 +122,7 @@ def test_an_installation_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert not (tmp_path / "mistyped" / "usher.db").exists()
 
 
-def test_the_word_comes_first(tmp_path: Path) -> None:
+def test_the_command_has_to_be_the_first_argument(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "server.py", "--data-dir", str(tmp_path / "data"), "rotate-keys"],
         cwd=ROOT,
@@ -138,7 +138,7 @@ def test_the_word_comes_first(tmp_path: Path) -> None:
     )
 
 
-def test_a_bad_setting_is_one_line_and_status_2(tmp_path: Path, old: str) -> None:
+def test_an_invalid_setting_is_one_line_and_status_2(tmp_path: Path, old: str) -> None:
     done = subprocess.run(
         [sys.executable, "server.py", "rotate-keys", "--encryption-keys", "short"],
         cwd=ROOT,

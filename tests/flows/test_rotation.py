@@ -1,4 +1,4 @@
-"""Secrets change while sockets are open: none drops, and nobody is signed out."""
+"""Secrets change while sockets are open: none is closed, and no user is signed out."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ from tests.support.server import (
     usher,
     wait_until,
 )
+
+pytestmark = pytest.mark.slow
 
 # Secrets are files and not rows; test_rotate_keys.py has the rows.
 database_kind = kinds("sqlite")
@@ -96,7 +98,6 @@ async def test_open_sockets_live_through_every_rotation(database_kind: str) -> N
         await rotate_under(server, 20)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.gen_test(timeout=500)
 async def test_a_thousand_sockets_live_through_every_rotation(database_kind: str) -> None:
@@ -130,7 +131,7 @@ async def test_secrets_in_files_are_read_anew_at_a_hangup(
             wait_until(lambda: both in server.log)
             assert (await ask(socket, "heartbeat"))["ok"] is True
             assert client.get("/api/auth/me").status == 200
-            # A secret that is taken out ends what it signed, and opens no door to the rest.
+            # A secret that is taken out ends what it signed, and admits no other.
             jwt.write_text("b" * 40)
             server.process.send_signal(signal.SIGHUP)
             wait_until(lambda: server.log.count("settings are read anew") == 2)
@@ -142,7 +143,7 @@ async def test_secrets_in_files_are_read_anew_at_a_hangup(
 
 
 @pytest.mark.parametrize("content", ["short", "", None])
-def test_a_bad_file_changes_nothing_and_is_one_line(
+def test_an_invalid_file_changes_nothing_and_is_one_line(
     database_kind: str, tmp_path: Path, content: str | None
 ) -> None:
     jwt = tmp_path / "jwt"
@@ -187,7 +188,6 @@ def test_secrets_that_are_set_elsewhere_are_not_written(database_kind: str) -> N
         assert not (server.data_dir / "jwt_secrets.key").exists()
 
 
-@pytest.mark.slow
 def test_a_stopped_server_rotates_too(database_kind: str) -> None:
     with usher(database_kind) as server:
         client = sign_up(server)

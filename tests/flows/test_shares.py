@@ -1,4 +1,4 @@
-"""What strangers send takes neither the database nor the hashing from users and the node itself."""
+"""Unauthenticated clients exhaust neither the database nor the hashing of users and the node."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import pytest
 
 from tests.support.server import PASSWORD, Client, Usher, address, usher
 
-STRANGER, OWNER = "2001:db8:bad::1", "203.0.113.7"
+pytestmark = pytest.mark.slow
+
+ATTACKER, OWNER = "2001:db8:bad::1", "203.0.113.7"
 
 
 async def post(server: Usher, path: str, body: dict[str, Any], ip: str) -> int:
-    """One request on a connection of its own; gives the status."""
+    """One request on a connection of its own; returns the status."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
         data = json.dumps(body).encode()
@@ -47,7 +49,7 @@ def member(server: Usher) -> dict[str, Any]:
 
 
 async def good_while(server: Usher, work: list[asyncio.Task[int]], known: dict[str, Any]) -> int:
-    """Sign in and look at readiness until the others have their answers; gives how often."""
+    """Sign in and look at readiness until the others have their answers; returns how often."""
     count = 0
     while not all(task.done() for task in work) or count < 5:
         assert await post(server, "/api/auth/login", known, OWNER) == 200
@@ -57,7 +59,7 @@ async def good_while(server: Usher, work: list[asyncio.Task[int]], known: dict[s
     return count
 
 
-def test_1300_parallel_refresh_tokens_that_are_invalid_harm_nobody(database_kind: str) -> None:
+def test_1300_concurrent_invalid_refresh_tokens_affect_no_other_client(database_kind: str) -> None:
     async def work(server: Usher) -> None:
         known = member(server)
 
@@ -65,7 +67,7 @@ def test_1300_parallel_refresh_tokens_that_are_invalid_harm_nobody(database_kind
             return {"refresh_token": secrets.token_urlsafe(32)}
 
         flood = [
-            asyncio.create_task(post(server, "/api/auth/refresh", junk(), STRANGER))
+            asyncio.create_task(post(server, "/api/auth/refresh", junk(), ATTACKER))
             for _ in range(1300)
         ]
         await good_while(server, flood, known)
@@ -76,8 +78,7 @@ def test_1300_parallel_refresh_tokens_that_are_invalid_harm_nobody(database_kind
         asyncio.run(work(server))
 
 
-@pytest.mark.slow
-def test_500_parallel_wrong_sign_ins_harm_nobody(database_kind: str) -> None:
+def test_500_concurrent_wrong_sign_ins_affect_no_other_client(database_kind: str) -> None:
     async def work(server: Usher) -> None:
         known = member(server)
 
@@ -86,7 +87,7 @@ def test_500_parallel_wrong_sign_ins_harm_nobody(database_kind: str) -> None:
             return {"email": email, "password": "brass lantern 9", "client": "native"}
 
         flood = [
-            asyncio.create_task(post(server, "/api/auth/login", wrong(number), STRANGER))
+            asyncio.create_task(post(server, "/api/auth/login", wrong(number), ATTACKER))
             for number in range(500)
         ]
         await good_while(server, flood, known)
@@ -96,8 +97,9 @@ def test_500_parallel_wrong_sign_ins_harm_nobody(database_kind: str) -> None:
         asyncio.run(work(server))
 
 
-@pytest.mark.slow
-def test_unauthenticated_clients_from_500_addresses_harm_nobody_either(database_kind: str) -> None:
+def test_unauthenticated_clients_from_500_addresses_affect_no_user_either(
+    database_kind: str,
+) -> None:
     async def work(server: Usher) -> None:
         known = member(server)
         wrong = {"email": known["email"], "password": "brass lantern 9", "client": "native"}

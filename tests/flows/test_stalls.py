@@ -1,4 +1,4 @@
-"""A node whose loop stood still: nothing goes in or out before it has read what was revoked."""
+"""A node whose event loop stalled exchanges no data before it has read the revocations."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from tests.support.postgres import postgres_server
 from tests.support.redis import until
 from tests.support.server import Client, Usher, sign_up
 from tests.support.talk import Talker, start_talking, talking
+
+pytestmark = pytest.mark.slow
 
 # Several nodes are run on PostgreSQL, as a rule; test_nodes_flow.py has them on one SQLite file.
 database_kind = kinds("postgresql")
@@ -60,7 +62,7 @@ class OpenRequest:
 
 
 async def speak_while_stopped(talkers: Sequence[Talker], room: str) -> list[int]:
-    """Each asks and says something. Gives how many events each has had until then."""
+    """Each asks and says something. Returns how many events each has had until then."""
     await asyncio.sleep(0.1)  # until what the node wrote before has been read
     before = [len(talker.events) for talker in talkers]
     for talker in talkers:
@@ -86,7 +88,7 @@ async def no_word_of(talkers: Sequence[Talker], before: Sequence[int]) -> None:
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_a_node_that_stood_still_lets_no_revoked_socket_speak(database_kind: str) -> None:
+async def test_a_suspended_node_accepts_no_message_of_a_revoked_socket(database_kind: str) -> None:
     with nodes(database_kind) as both:
         running, stalling = both
         ann = sign_up(running)
@@ -154,7 +156,7 @@ async def test_without_the_database_the_news_are_enough_after_a_stall(database_k
 
 @on_postgresql
 @pytest.mark.gen_test(timeout=90)
-async def test_cut_off_from_both_after_a_stall_nothing_goes_in_or_out_until_the_lease_has_ended(
+async def test_without_both_stores_after_a_stall_no_data_is_exchanged_until_the_lease_expires(
     database_kind: str,
 ) -> None:
     with nodes(database_kind, LEASE_SECONDS=6) as both:

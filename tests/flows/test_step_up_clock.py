@@ -45,6 +45,7 @@ def step_up(client: Client) -> None:
     client.token, client.refresh_token = answer.body["access_token"], answer.body["refresh_token"]
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test(timeout=120)
 @HOW
 async def test_a_clock_that_is_set_back_an_hour_makes_no_old_proof_fresh(

@@ -1,4 +1,4 @@
-"""Rooms that need a fresh proof, on the sockets of two nodes: who is let in, and the exact end."""
+"""Rooms that require a recent authentication, on two nodes: who may join, and the exact end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def both(request: pytest.FixtureRequest, database_kind: str) -> Iterator[Nodes]:
 
 
 def guarded_channel(owner: Client, *members: Client) -> str:
-    """A new channel that asks for a step-up; gives its room."""
+    """A new channel that asks for a step-up; returns its room."""
     answer = owner.post("/api/channels", {"name": "vault", "step_up": True})
     assert answer.status == 201, answer
     assert answer.body["step_up"] is True
@@ -162,7 +162,7 @@ async def test_no_old_and_no_other_sessions_token_raises_a_socket(both: Nodes) -
 
 
 async def speak_on(speaker: Talker, room: str, until: float) -> int:
-    """Say numbers in a room as fast as they are taken, past a moment. Gives how many were."""
+    """Say numbers in a room as fast as they are taken, past a moment. Returns how many were."""
     taken = 0
     while time.time() < until:
         asked = [speaker.asks("message", {"room": room, "data": taken + n}) for n in range(20)]
@@ -173,7 +173,7 @@ async def speak_on(speaker: Talker, room: str, until: float) -> int:
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_of_many_messages_around_the_end_none_of_after_it_goes_in_or_out(
+async def test_no_message_after_the_end_is_received_or_sent(
     both: Nodes,
 ) -> None:
     here, there = both
@@ -196,9 +196,9 @@ async def test_of_many_messages_around_the_end_none_of_after_it_goes_in_or_out(
         assert taken > 100, "enough to mean something"
         for listener, ends_at in ends.items():
             await fallen_back(listener, room)
-            heard = listener.messages(room)
-            assert heard, "it was in the room before"
-            assert max(message["sent_at"] for message in heard) < ends_at
+            received = listener.messages(room)
+            assert received, "it was in the room before"
+            assert max(message["sent_at"] for message in received) < ends_at
             after = listener.events.index(last_told(listener)) + 1
             assert not [e for e in listener.events[after:] if e["event"] == "message"]
         # What the speaker said after the end of its own proof was not taken by anybody.
@@ -223,6 +223,7 @@ async def everything(talker: Talker, room: str) -> list[Data]:
             return kept
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test(timeout=90)
 async def test_a_node_that_stood_still_over_the_end_lets_nothing_through(both: Nodes) -> None:
     here, there = both
@@ -256,7 +257,7 @@ async def test_a_node_that_stood_still_over_the_end_lets_nothing_through(both: N
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_a_channel_asks_for_it_from_the_moment_that_it_is_told_to(both: Nodes) -> None:
+async def test_a_channel_requires_a_step_up_as_soon_as_it_is_set(both: Nodes) -> None:
     here, there = both
     ann, bob = sign_up(here), sign_up(here)
     room = guarded_channel(ann, bob)

@@ -1,4 +1,4 @@
-"""A thousand tries at once of what works once give exactly one, over HTTP."""
+"""Of a thousand concurrent uses of a single-use credential exactly one succeeds, over HTTP."""
 
 from __future__ import annotations
 

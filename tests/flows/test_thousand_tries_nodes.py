@@ -1,4 +1,4 @@
-"""A thousand tries at once of one challenge, on two real nodes: exactly one succeeds.
+"""Of a thousand concurrent uses of one challenge on two real nodes exactly one succeeds.
 
 test_thousand_tries.py has codes and an invitation over HTTP. Over HTTP, the hashing of passwords
 lets few uses of an invitation meet; tests/registration and tests/factors have both without it.
@@ -32,7 +32,7 @@ def both(database_kind: str) -> Iterator[Nodes]:
 
 
 def only_success(both: Nodes, attempt: Callable[[Client, int], Answer], refusal: str) -> Answer:
-    """A thousand clients try on both nodes; gives the one answer that is no refusal."""
+    """A thousand clients try on both nodes; returns the one answer that is no refusal."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         tries = [pool.submit(attempt, Client(both[n % 2]), n) for n in range(TRIES)]
         answers = [each.result() for each in tries]

@@ -1,4 +1,4 @@
-"""Whoever asks and does not read the answers keeps nothing for long."""
+"""A client that does not read responses uses resources only briefly."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def ask(server: Usher, stack: ExitStack) -> socket.socket:
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="Linux tells what is queued")
-def test_the_system_keeps_little_for_who_reads_nothing(server: Usher) -> None:
+def test_the_kernel_buffers_little_for_a_client_that_does_not_read(server: Usher) -> None:
     with ExitStack() as stack:
         sock = ask(server, stack)
         port, last, same = sock.getsockname()[1], -1, 0
@@ -74,7 +74,7 @@ def sent_and_unread(local: int, remote: int) -> int:
 
 
 @pytest.mark.slow
-def test_connections_of_who_reads_nothing_are_closed_and_of_who_reads_slowly_not(
+def test_connections_without_reads_are_closed_and_slow_readers_are_not(
     server: Usher,
 ) -> None:
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""What may be used once, on two real nodes, while Redis is killed and comes back."""
+"""Single-use credentials on two real nodes, while Redis is killed and restarted."""
 
 from __future__ import annotations
 

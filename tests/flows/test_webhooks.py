@@ -1,4 +1,4 @@
-"""Webhooks of real servers: told, in order, once in the ordinary case, and never lost."""
+"""Webhooks of real servers: delivered in order, usually once, and never lost."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ALL = [
 
 
 @pytest.fixture(scope="module")
-def told(database_kind: str) -> Iterator[tuple[Usher, Client]]:
+def reported(database_kind: str) -> Iterator[tuple[Usher, Client]]:
     """A server that may tell receivers on this machine, and its administrator."""
     with usher(database_kind, WEBHOOK_PRIVATE="on") as server:
         yield server, sign_up(server)
@@ -58,9 +58,9 @@ def receiver() -> Iterator[WebhookReceiver]:
 
 
 @pytest.fixture
-def hook(told: tuple[Usher, Client]) -> Iterator[Callable[..., Any]]:
+def hook(reported: tuple[Usher, Client]) -> Iterator[Callable[..., Any]]:
     """Makes webhooks, which are deleted behind the test."""
-    _, admin = told
+    _, admin = reported
     made: list[str] = []
 
     def make(receiver: WebhookReceiver, *events: str) -> Any:
@@ -91,10 +91,10 @@ def deliveries(admin: Client, hook: Any, query: str = "") -> list[Any]:
     return items
 
 
-def test_a_life_is_told_in_order_and_signed(
-    told: tuple[Usher, Client], hook: Callable[..., Any], receiver: WebhookReceiver
+def test_the_events_of_a_user_are_delivered_in_order_and_signed(
+    reported: tuple[Usher, Client], hook: Callable[..., Any], receiver: WebhookReceiver
 ) -> None:
-    server, admin = told
+    server, admin = reported
     secret = hook(receiver)["secret"]
     email = address()
     user = sign_up(server, email=email)
@@ -140,10 +140,10 @@ def test_a_life_is_told_in_order_and_signed(
     assert secret not in server.log
 
 
-def test_channels_and_sockets_are_told(
-    told: tuple[Usher, Client], hook: Callable[..., Any], receiver: WebhookReceiver
+def test_channels_and_sockets_cause_events(
+    reported: tuple[Usher, Client], hook: Callable[..., Any], receiver: WebhookReceiver
 ) -> None:
-    server, admin = told
+    server, admin = reported
     member = sign_up(server)
     hook(receiver, "channel.changed", "socket.joined", "socket.left")
     made = admin.post("/api/channels", {"name": "Herons"}).body
@@ -180,10 +180,10 @@ def test_channels_and_sockets_are_told(
     assert left["data"]["code"] == 1000
 
 
-def test_a_webhook_hears_what_it_asked_for(
-    told: tuple[Usher, Client], hook: Callable[..., Any], receiver: WebhookReceiver
+def test_a_webhook_gets_the_events_it_subscribed_to(
+    reported: tuple[Usher, Client], hook: Callable[..., Any], receiver: WebhookReceiver
 ) -> None:
-    server, admin = told
+    server, admin = reported
     one = hook(receiver, "user.created")
     with webhook_receiver() as other:
         two = hook(other, "session.opened")
@@ -197,10 +197,11 @@ def test_a_webhook_hears_what_it_asked_for(
     assert "secret" not in rows[one["id"]]
 
 
+@pytest.mark.slow
 def test_what_fails_is_tried_again_and_holds_back_its_subject_only(
-    told: tuple[Usher, Client], hook: Callable[..., Any], receiver: WebhookReceiver
+    reported: tuple[Usher, Client], hook: Callable[..., Any], receiver: WebhookReceiver
 ) -> None:
-    server, admin = told
+    server, admin = reported
     made = hook(receiver, "user.created", "session.opened")
     refused: list[str] = []
 
@@ -232,10 +233,11 @@ def test_what_fails_is_tried_again_and_holds_back_its_subject_only(
     assert sorted(row["attempts"] for row in deliveries(admin, made)) == [1, 1, 1, 3]
 
 
+@pytest.mark.slow
 def test_a_receiver_that_does_not_answer_delays_no_other(
-    told: tuple[Usher, Client], hook: Callable[..., Any], receiver: WebhookReceiver
+    reported: tuple[Usher, Client], hook: Callable[..., Any], receiver: WebhookReceiver
 ) -> None:
-    server, _ = told
+    server, _ = reported
     with webhook_receiver() as dead:
         dead.answer = dead.hang
         for _n in range(3):
@@ -248,9 +250,9 @@ def test_a_receiver_that_does_not_answer_delays_no_other(
 
 
 def test_tested_failed_shown_and_replayed(
-    told: tuple[Usher, Client], hook: Callable[..., Any], receiver: WebhookReceiver
+    reported: tuple[Usher, Client], hook: Callable[..., Any], receiver: WebhookReceiver
 ) -> None:
-    server, admin = told
+    server, admin = reported
     made = hook(receiver)
     receiver.answer = lambda *_: 418
     path = f"{HOOKS}/{made['id']}"
@@ -285,8 +287,8 @@ def test_tested_failed_shown_and_replayed(
     assert "usher_webhook_pending" in metrics
 
 
-def test_who_may_and_what_is_refused(told: tuple[Usher, Client]) -> None:
-    server, admin = told
+def test_permissions_and_invalid_webhooks(reported: tuple[Usher, Client]) -> None:
+    server, admin = reported
     user, nobody = sign_up(server), Client(server)
     body = {"url": "http://127.0.0.1:1/x", "events": ["user.created"]}
     key = admin.post("/api/admin/api-keys", {"name": "K", "scopes": ["read", "users"]}).body["key"]
@@ -328,7 +330,7 @@ def test_who_may_and_what_is_refused(told: tuple[Usher, Client]) -> None:
         assert status(admin, method, HOOKS + path) == 404
 
 
-def test_private_addresses_are_refused_where_nobody_allowed_them(
+def test_private_addresses_are_refused_by_default(
     receiver: WebhookReceiver,
 ) -> None:
     with usher("sqlite") as server:
@@ -367,7 +369,8 @@ def test_a_certificate_is_checked_and_one_of_your_own_authority_named(
         assert len(receiver.received) == trusted
 
 
-def test_nodes_share_the_work_and_nobody_hears_twice() -> None:
+@pytest.mark.slow
+def test_nodes_share_the_work_and_each_event_is_delivered_once() -> None:
     with nodes("postgresql", 2, WEBHOOK_PRIVATE="on") as both, webhook_receiver() as receiver:
         wanted = {"url": receiver.url, "events": ["user.created", "session.opened"]}
         made = both.admin.post(HOOKS, wanted).body
@@ -382,7 +385,7 @@ def test_nodes_share_the_work_and_nobody_hears_twice() -> None:
 
 
 class SignUps:
-    """People who sign up, however often the server is gone. Who was told so is in `done`."""
+    """Users who sign up while the server is restarted. `done` has the acknowledged ones."""
 
     def __init__(self, server: Usher) -> None:
         self.done: list[str] = []

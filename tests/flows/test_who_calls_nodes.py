@@ -28,7 +28,7 @@ def test_a_logged_out_user_is_refused_on_the_other_node_at_once(
         made = installation.admin.post("/api/admin/api-keys", body).body
         backend = Client(there, token=made["key"])
 
-        def told(token: str) -> object:
+        def reported(token: str) -> object:
             form = urlencode({"token": token}).encode()
             answer = backend.call("POST", "/api/introspect", form, FORM)
             assert answer.status == 200
@@ -42,7 +42,7 @@ def test_a_logged_out_user_is_refused_on_the_other_node_at_once(
             keys = jwt.PyJWKClient(f"{there.url}/.well-known/jwks.json")
             key = keys.get_signing_key_from_jwt(app)
             jwt.decode(app, key, ["ES256"], audience="shop", issuer=there.origin)
-            assert told(ada.token) is told(app) is True
+            assert reported(ada.token) is reported(app) is True
             assert elsewhere.get("/api/auth/verify").status == 200
             if end == "logout":
                 assert ada.post("/api/auth/logout").status == 204
@@ -52,8 +52,8 @@ def test_a_logged_out_user_is_refused_on_the_other_node_at_once(
                     ("PATCH", {"disabled": True}) if end == "disabled" else ("DELETE", None)
                 )
                 assert installation.admin.call(method, path, change).status in (200, 204)
-            assert told(ada.token) is False
-            assert told(app) is False
+            assert reported(ada.token) is False
+            assert reported(app) is False
             assert elsewhere.get("/api/auth/verify").status == 401
             for client in (ada, elsewhere):
                 answer = client.post("/api/auth/app-token", {"audience": "shop"})

@@ -57,20 +57,20 @@ def fuzz(name: str, seconds: int, folder: Path) -> Fuzzed:
         subprocess.run(
             command, cwd=ROOT, stderr=log, stdout=log, check=False, timeout=seconds + SLACK_SECONDS
         )
-    told = (folder / "log").read_text("utf-8", "replace")
+    reported = (folder / "log").read_text("utf-8", "replace")
     kinds = ("crash", "timeout", "oom", "leak", "slow-unit")
     found = [path for kind in kinds for path in folder.glob(f"{kind}-*")]
-    done, covered = _DONE.search(told), _COVERED.search(told)
+    done, covered = _DONE.search(reported), _COVERED.search(reported)
     if done is None or covered is None:
         if not found:
-            raise RuntimeError(f"{name} did not run to its end:\n{told[-2000:]}")
+            raise RuntimeError(f"{name} did not run to its end:\n{reported[-2000:]}")
         return Fuzzed(name, 0, 0, 0, 0, found)
     branches, _, corpus = map(int, covered.groups())
     return Fuzzed(name, int(done[1]), int(done[2]), branches, corpus, found)
 
 
 def main() -> int:
-    """Print the table. Gives the exit status: 1 where something was found."""
+    """Print the table. Returns the exit status: 1 where something was found."""
     parser = argparse.ArgumentParser(prog="tests.fuzz", description=__doc__.splitlines()[0])
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join((*TARGETS, HTTP)))
     parser.add_argument("--seconds", type=int, default=600, help="for each target")

@@ -18,7 +18,9 @@ from tests.support.sign_in import settings_for
 EXAMPLES = 40
 SECONDS = 1800
 KEEPS_OUT = {"401"}
-OPEN_TO_STRANGERS = re.compile(r"/api/auth/(login|refresh|logout|exchange|native-code)|/oauth/")
+OPEN_TO_UNAUTHENTICATED = re.compile(
+    r"/api/auth/(login|refresh|logout|exchange|native-code)|/oauth/"
+)
 """There a guess is answered 401, signed in or not."""
 EXCUSED = re.compile(
     r"/oauth/[^/]+/(callback|backchannel-logout)|/api/oauth/|/ws$|native-code|exchange|passkey"
@@ -30,8 +32,8 @@ wants its members in http_fixtures.py."""
 
 
 def fuzz_http(folder: Path, say: Callable[[str], None], examples: int = EXAMPLES) -> int:
-    """Run it. Gives the number of operations that failed, or let nobody in, and one more where too
-    few were answered well."""
+    """Run it. Returns the number of operations that failed, or let nobody in, and one more where
+    too few were answered well."""
     folder.mkdir(parents=True, exist_ok=True)
     more = {"APP_AUDIENCES": AUDIENCE, "WEBHOOK_PRIVATE": "on"}
     with provider() as op, usher("sqlite", **settings_for(op), **more) as server:
@@ -75,7 +77,7 @@ def judged(answers: dict[str, dict[str, int]], status: int, say: Callable[[str],
     shut = [
         operation
         for operation, counts in answers.items()
-        if not set(counts) - KEEPS_OUT and not OPEN_TO_STRANGERS.search(operation)
+        if not set(counts) - KEEPS_OUT and not OPEN_TO_UNAUTHENTICATED.search(operation)
     ]
     good = [name for name, counts in answers.items() if any(code < "400" for code in counts)]
     wanted = [name for name in answers if not EXCUSED.search(name)]

@@ -37,7 +37,7 @@ class SignedIn:
     """Most requests are signed in."""
 
     def get(self, case: Any, context: Any) -> str | None:
-        """A token, or None for a stranger."""
+        """A token, or None for an unauthenticated client."""
         if chance.random() >= SIGNED_IN:
             return None
         try:

@@ -1,4 +1,4 @@
-"""What strangers' bytes reach first, as functions of bytes, with what must hold of each.
+"""The code that parses bytes of unauthenticated clients, as functions of bytes, with invariants.
 
 A target takes any bytes and returns, or raises AssertionError (a rule is broken) or whatever it
 should not have raised. `make fuzz` has atheris choose the bytes; test_targets.py tries what it has
@@ -217,7 +217,7 @@ def _signed(parts: bytes) -> None:
 def _agrees(token: str, claims: Claims) -> None:
     """PyJWT takes it as well, and reads the same out of it."""
     options: Any = {f"verify_{name}": False for name in ("exp", "iat", "nbf", "sub", "jti")}
-    told = jwt.decode(
+    reported = jwt.decode(
         token,
         SECRET.reveal(),
         algorithms=[ALGORITHM],
@@ -225,11 +225,11 @@ def _agrees(token: str, claims: Claims) -> None:
         audience=AUDIENCE,
         options=options,
     )
-    assert claims.sub == told["sub"]
-    assert claims.sid == told["sid"]
-    assert claims.jti == told["jti"]
-    assert claims.role == told["role"]
-    assert claims.exp == float(told["exp"])
+    assert claims.sub == reported["sub"]
+    assert claims.sid == reported["sid"]
+    assert claims.jti == reported["jti"]
+    assert claims.role == reported["role"]
+    assert claims.exp == float(reported["exp"])
     assert jwt.get_unverified_header(token)["typ"].lower() in {"at+jwt", "application/at+jwt"}
 
 

@@ -22,12 +22,12 @@ GOOD = {f"GET /api/{number}": {"200": 3, "401": 2} for number in range(20)}
         ({"GET /x": {"200": 9, "503": 1}, "GET /y": {"502": 1}}, 2),
     ],
 )
-def test_an_error_a_shut_door_and_too_few_good_answers_fail(
+def test_an_error_a_refused_connection_and_too_few_successes_fail(
     more: dict[str, dict[str, int]], failures: int
 ) -> None:
-    told: list[str] = []
-    assert judged({**GOOD, **more}, 0, told.append) == failures
-    assert len(told) >= 2
+    reported: list[str] = []
+    assert judged({**GOOD, **more}, 0, reported.append) == failures
+    assert len(reported) >= 2
 
 
 def test_a_run_that_failed_for_another_reason_fails() -> None:

@@ -3,14 +3,16 @@ what `personal_grants` gives for each."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
 
+from models.channel import Channel
 from services.grants import many, personal, queries
-from services.grants.many import personal_grants_of_many
+from services.grants.many import grants_of_pairs, personal_grants_of_many
 from services.grants.personal import PersonalGrants
-from services.grants.queries import personal_grants, reader_of
+from services.grants.queries import grants_in, personal_grants, reader_of
 from services.grants.rules import Grant, Reader, Right
 from services.storage.database import Database
 from tests.support.parts import Parts, node
@@ -79,3 +81,20 @@ async def test_more_channels_than_a_socket_joins_are_cut_for_each_alike(
         assert together == await alone(parts.database, readers)
         assert together == await one_by_one(parts.database, readers)
         assert max(map(len, together.values())) == 2
+
+
+@pytest.mark.gen_test
+async def test_rights_looked_up_together_are_those_looked_up_alone(database_url: str) -> None:
+    async with node(database_url) as parts:
+        readers = await crowd(parts, 2)
+        public = await parts.channels.create(readers[1].id, "Public", private=False)
+        rows = await parts.database.run(lambda db: [row.id for row in Channel.select().execute(db)])
+        people = [*(each.id for each in readers), "nobody"]
+        pairs = [(user, channel) for channel in [*rows, "nothing"] for user in people]
+        alone_in = {each: await parts.database.run(grants_in, each, people) for each in rows}
+        wanted = [alone_in.get(channel, {}).get(user) for user, channel in pairs]
+        assert await parts.database.read(grants_of_pairs, pairs) == wanted
+        asked = [parts.channels.grant_of(*pair) for pair in pairs]
+        assert await asyncio.gather(*asked) == wanted
+        assert wanted[pairs.index((readers[0].id, public.id))] is not None
+        assert None in wanted

@@ -45,18 +45,18 @@ def rooms(peer: Peer) -> list[str]:
 
 
 @pytest.mark.gen_test
-async def test_public_and_role_channels_of_anybody_send_no_join_to_the_database(
+async def test_public_and_role_channels_cause_no_query_at_a_join(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
-        stranger = await parts.user("Stranger")
+        other_user = await parts.user("Other")
         people = [await parts.signed_in() for _ in range(10)]
         for number in range(5):
-            await parts.channels.create(stranger, f"Public {number}", private=False)
-            by_role = await parts.channels.create(stranger, f"Role {number}")
-            await parts.channels.update(stranger, by_role.id, roles={"user": "read"})
-        last = await parts.channels.create(stranger, "Public, for a moment", private=False)
-        await parts.channels.delete(stranger, last.id)
+            await parts.channels.create(other_user, f"Public {number}", private=False)
+            by_role = await parts.channels.create(other_user, f"Role {number}")
+            await parts.channels.update(other_user, by_role.id, roles={"user": "read"})
+        last = await parts.channels.create(other_user, "Public, for a moment", private=False)
+        await parts.channels.delete(other_user, last.id)
         for wait in (0, SETTLE_SECONDS / 2, SETTLE_SECONDS * 2):
             parts.clock.forward(wait)
             for person in people:
@@ -131,7 +131,7 @@ async def test_a_change_reaches_the_joins_of_every_node(
 
 
 @pytest.mark.gen_test
-async def test_what_cannot_be_looked_up_admits_nobody_until_it_can(database_url: str) -> None:
+async def test_a_failed_look_up_admits_no_user_until_it_succeeds(database_url: str) -> None:
     async with node(database_url) as parts:
         owner, ada = await parts.user("Owner"), await parts.signed_in()
         channel = await parts.channels.create(owner, "Herons", private=False)
@@ -166,7 +166,7 @@ async def test_what_others_fill_a_list_with_takes_no_right_away(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with crowded(database_url, monkeypatch) as parts:
-        ada, stranger = await parts.signed_in(), await parts.user("Stranger")
+        ada, other_user = await parts.signed_in(), await parts.user("Other")
         friend = await parts.user("Friend")
         old = await parts.channels.create(ada.user.id, "Her own")
         parts.clock.forward(1)
@@ -176,9 +176,9 @@ async def test_what_others_fill_a_list_with_takes_no_right_away(
         others = []
         for number in range(6):
             parts.clock.forward(1)
-            channel = await parts.channels.create(stranger, f"Spam {number}")
-            await parts.channels.put_member(stranger, channel.id, ada.user.id)
-            await parts.channels.create(stranger, f"Public {number}", private=False)
+            channel = await parts.channels.create(other_user, f"Spam {number}")
+            await parts.channels.put_member(other_user, channel.id, ada.user.id)
+            await parts.channels.create(other_user, f"Public {number}", private=False)
             others.append(channel.id)
         after = await open_socket(parts, ada)
         for peer in (before, after):
@@ -192,7 +192,7 @@ async def test_what_others_fill_a_list_with_takes_no_right_away(
                 assert said["ok"] is True
             assert (await ask(peer, "join-channels"))["ok"] is True
             assert {f"channel:{c}" for c in others} <= set(rooms(peer)), "they stay"
-        await parts.channels.remove_member(stranger, others[-1], ada.user.id)
+        await parts.channels.remove_member(other_user, others[-1], ada.user.id)
         refused = await ask(after, "join", room=f"channel:{others[-1]}")
         assert refused["error"]["code"] == "forbidden"
         assert f"channel:{others[-1]}" not in rooms(after)
@@ -201,13 +201,13 @@ async def test_what_others_fill_a_list_with_takes_no_right_away(
 @pytest.mark.gen_test
 async def test_no_name_opens_what_may_not_be_read(database_url: str) -> None:
     async with node(database_url) as parts:
-        ada, stranger = await parts.signed_in(), await parts.user("Stranger")
-        channel = await parts.channels.create(stranger, "Private")
+        ada, other_user = await parts.signed_in(), await parts.user("Other")
+        channel = await parts.channels.create(other_user, "Private")
         peer = await open_socket(parts, ada)
         for name in (channel.id, "x" * 22, "x", "", "a b", f"{channel.id}x"):
             reply = await ask(peer, "join", room=f"channel:{name}")
             assert reply["error"]["code"] == "forbidden", name
-        other = await ask(peer, "join", room=f"user:{stranger}")
+        other = await ask(peer, "join", room=f"user:{other_user}")
         assert other["error"]["code"] == "forbidden"
 
 

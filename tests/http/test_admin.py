@@ -205,7 +205,7 @@ def test_a_change_that_is_invalid_is_a_bad_request(
 
 
 @pytest.mark.gen_test
-async def test_disabling_cuts_every_socket_and_session_and_admits_nobody(
+async def test_disabling_closes_every_socket_and_session_and_refuses_sign_ins(
     installation: Installation,
 ) -> None:
     server, admin = installation

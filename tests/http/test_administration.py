@@ -86,7 +86,7 @@ async def test_an_account_is_shown_with_its_sessions_and_their_sockets(
 
 
 def named(server: Usher, name: str) -> str:
-    """An account with this name; gives its id."""
+    """An account with this name; returns its id."""
     client = sign_up(server)
     answer = client.call("PATCH", "/api/auth/me", {"name": name})
     assert answer.status == 200, answer
@@ -189,3 +189,23 @@ def test_providers_say_how_they_are(installation: Installation) -> None:
     assert [rows[name]["state"] for name in ("idp", "gone")] == ["ok", "unavailable"]
     assert "s3cret" not in str(rows)
     plain_refusal(checked(admin, "other"), 404, "not_found")
+
+
+def test_channels_are_found_by_their_name(installation: Installation) -> None:
+    server, admin = installation
+    user = sign_up(server)
+    made = {
+        name: user.post("/api/channels", {"name": name}).body["id"]
+        for name in ("Tea room", "Steam 50%", "Coffee")
+    }
+    for client in (user, admin):
+        answer = client.get("/api/channels?q=TEA&limit=1")
+        assert [item["id"] for item in answer.body["items"]] == [made["Steam 50%"]]
+        answer = client.get(f"/api/channels?q=TEA&limit=1&after={quote(answer.body['next'])}")
+        assert [item["id"] for item in answer.body["items"]] == [made["Tea room"]]
+        assert "next" not in answer.body
+    assert sign_up(server).get("/api/channels?q=tea").body["items"] == []
+    assert [i["id"] for i in admin.get("/api/channels?q=50%25").body["items"]] == [
+        made["Steam 50%"]
+    ]
+    problem(user.get(f"/api/channels?q={'x' * 81}"), 400, "bad_request")

@@ -58,7 +58,7 @@ def lines(server: Usher, kind: str) -> list[dict[str, Any]]:
     return [line for line in logged if line.get("kind") == kind]
 
 
-def test_a_sign_in_and_its_end_are_kept_with_who_where_and_why(
+def test_a_sign_in_and_its_end_are_recorded_with_user_address_and_reason(
     installation: tuple[Usher, Client],
 ) -> None:
     server, admin = installation
@@ -171,7 +171,9 @@ def test_it_is_for_administrators_alone(installation: tuple[Usher, Client]) -> N
         "after=1e9",
     ],
 )
-def test_a_bad_query_names_the_member(installation: tuple[Usher, Client], query: str) -> None:
+def test_the_error_for_an_invalid_query_names_the_member(
+    installation: tuple[Usher, Client], query: str
+) -> None:
     answer = installation[1].get(f"/api/admin/audit?{query}")
     assert (answer.status, answer.body["code"]) == (400, "bad_request")
     assert answer.body["detail"].startswith(query.partition("=")[0])

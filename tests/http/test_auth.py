@@ -152,7 +152,7 @@ def test_on_https_the_cookies_are_secure_and_prefixed(behind_https: Usher) -> No
     assert cookies["__Secure-refresh_token"]["samesite"] == "Strict"
 
 
-def test_on_https_the_whole_way_works_with_the_prefixed_cookies(behind_https: Usher) -> None:
+def test_on_https_the_whole_flow_works_with_the_prefixed_cookies(behind_https: Usher) -> None:
     browser = sign_up(behind_https, browser=True)
     assert browser.get("/api/auth/me").body == browser.user
     assert browser.post("/api/auth/refresh").status == 200
@@ -211,9 +211,9 @@ def test_an_address_has_one_account_however_it_is_spelt(server: Usher, change: A
 def test_a_weak_password_is_refused_with_advice(server: Usher, password: str) -> None:
     body = {"email": address(), "password": password, "name": "Ada", "client": "native"}
     answer = Client(server).post("/api/auth/signup", body)
-    told = problem(answer, 400, "weak_password")
-    assert told["suggestions"]
-    assert all(isinstance(text, str) and text for text in told["suggestions"])
+    reported = problem(answer, 400, "weak_password")
+    assert reported["suggestions"]
+    assert all(isinstance(text, str) and text for text in reported["suggestions"])
     assert password.encode() not in answer.text
 
 
@@ -250,13 +250,11 @@ def test_long_and_unusual_passwords_are_accepted_as_they_are(server: Usher, pass
         ("name", "Ada\u202eevE"),
     ],
 )
-def test_what_cannot_be_an_address_or_a_name_is_a_bad_request(
-    server: Usher, field: str, value: str
-) -> None:
+def test_an_invalid_address_or_name_is_a_bad_request(server: Usher, field: str, value: str) -> None:
     body = credentials(address(), name="Ada") | {field: value}
-    told = problem(Client(server).post("/api/auth/signup", body), 400, "bad_request")
-    assert told["field"] == field
-    assert told["detail"].startswith(f"{field}: ")
+    reported = problem(Client(server).post("/api/auth/signup", body), 400, "bad_request")
+    assert reported["field"] == field
+    assert reported["detail"].startswith(f"{field}: ")
 
 
 # ---- signing in -----------------------------------------------------------------------------
@@ -308,7 +306,7 @@ def test_an_unknown_account_takes_as_long_as_a_wrong_password(server: Usher) -> 
     assert 0.4 < unknown / known < 2.5
 
 
-def test_the_user_of_a_token_is_told_by_me(server: Usher) -> None:
+def test_me_returns_the_user_of_the_token(server: Usher) -> None:
     email = address()
     client = sign_up(server, email=email)
     answer = client.get("/api/auth/me")
@@ -327,7 +325,7 @@ def test_the_user_of_a_token_is_told_by_me(server: Usher) -> None:
     "value",
     ["", "Bearer", "Bearer ", "Bearer x", "Bearer a.b.c", "Basic YTpi", "{}", "bearer {} x"],
 )
-def test_what_is_no_bearer_token_is_refused_in_one_way(server: Usher, value: str) -> None:
+def test_everything_but_a_bearer_token_gets_the_same_refusal(server: Usher, value: str) -> None:
     token = sign_up(server).token
     answer = Client(server).call(
         "GET", "/api/auth/me", headers={"Authorization": value.format(token)}
@@ -344,7 +342,7 @@ def test_the_scheme_of_the_header_is_read_without_regard_to_case(server: Usher) 
     assert answer.body == client.user
 
 
-def test_a_bad_header_is_not_made_good_by_the_cookie(server: Usher) -> None:
+def test_a_cookie_does_not_replace_an_invalid_header(server: Usher) -> None:
     browser = sign_up(server, browser=True)
     answer = browser.call("GET", "/api/auth/me", headers={"Authorization": "Bearer nothing"})
     plain_refusal(answer, 401, "unauthenticated")
@@ -355,7 +353,7 @@ def test_an_expired_token_says_that_it_can_be_refreshed(database_kind: str) -> N
         native, browser = sign_up(server), sign_up(server, browser=True)
         time.sleep(0.25)  # only time expires a token
         plain_refusal(native.get("/api/auth/me"), 401, "token_expired")
-        # Its cookie outlives it, so that a browser is told the same.
+        # Its cookie outlives it, so that a browser gets the same error.
         plain_refusal(browser.get("/api/auth/me"), 401, "token_expired")
         # An expired token may still end its session.
         assert native.post("/api/auth/logout").status == 204
@@ -439,11 +437,11 @@ def test_a_new_password_needs_a_credential(server: Usher) -> None:
     ],
     ids=lambda body: body[:40].decode("latin-1"),
 )
-def test_what_is_not_the_json_of_a_call_is_a_bad_request(server: Usher, body: bytes) -> None:
+def test_invalid_json_is_a_bad_request(server: Usher, body: bytes) -> None:
     problem(Client(server).call("POST", "/api/auth/login", body), 400, "bad_request")
 
 
-def test_a_bad_request_does_not_repeat_what_was_sent(server: Usher) -> None:
+def test_an_error_does_not_repeat_the_request(server: Usher) -> None:
     body = b'{"email": {"x": "secret@example.org"}, "password": "hunter2hunter2"}'
     answer = Client(server).call("POST", "/api/auth/login", body)
     problem(answer, 400, "bad_request")
@@ -550,7 +548,7 @@ def test_an_unknown_route_is_not_found(server: Usher, method: str, path: str) ->
     plain_refusal(Client(server).call(method, path), 404, "not_found")
 
 
-def test_a_thousand_bad_requests_on_one_connection_harm_nobody(server: Usher) -> None:
+def test_a_thousand_invalid_requests_on_one_connection_affect_no_other(server: Usher) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     try:
         for number in range(1000):

@@ -109,7 +109,7 @@ def test_a_key_is_listed_with_its_last_use(environment: Installation) -> None:
     assert before - 1 <= used <= time.time() + 1
 
 
-def test_a_key_that_is_revoked_is_good_for_nothing_at_once(environment: Installation) -> None:
+def test_a_revoked_key_is_refused_at_once(environment: Installation) -> None:
     key, stays = environment.key(), environment.key()
     path = f"/api/admin/api-keys/{key.user['id']}"
     assert publish(key, environment.room).status == 204
@@ -224,13 +224,13 @@ def test_a_key_works_in_the_header_only(environment: Installation) -> None:
 async def test_members_get_what_is_pushed_as_given_with_the_room_beside(
     environment: Installation,
 ) -> None:
-    ada, bob, stranger = environment.user(), environment.user(), environment.user()
+    ada, bob, other_user = environment.user(), environment.user(), environment.user()
     room = channel(ada, bob, right="read")
     data = {"a": [1, 2.5, None, "ü"], "nested": {"b": True}}
     async with (
         talking(environment.server, ada) as a,
         talking(environment.server, bob) as b,
-        talking(environment.server, stranger) as s,
+        talking(environment.server, other_user) as s,
     ):
         for number, caller in enumerate((environment.admin, environment.key("publish"))):
             assert publish(caller, room, f"alarm.{number}", data).status == 204
@@ -323,7 +323,7 @@ def test_nothing_is_pushed_into_what_is_no_room_of_clients(
     problem(environment.admin.post("/api/publish", body), 400, "bad_request")
 
 
-def test_who_may_not_push_is_refused(environment: Installation) -> None:
+def test_only_api_keys_may_publish(environment: Installation) -> None:
     body = {"room": "user:nobody", "event": "alarm"}
     plain_refusal(Client(environment.server).post("/api/publish", body), 401, "unauthenticated")
     user = environment.user()
@@ -390,7 +390,7 @@ async def test_several_rooms_at_once_and_of_one_unknown_nothing_is_sent(
         ({"room": "user:x", "keep": "yes"}, "keep"),
     ],
 )
-def test_a_bad_publication_is_told_which_member_is_wrong(
+def test_the_refusal_of_an_invalid_publication_names_the_member(
     environment: Installation, body: dict[str, Any], member: str
 ) -> None:
     answer = environment.admin.post("/api/publish", {"event": "alarm", **body})
@@ -432,7 +432,7 @@ async def test_what_is_kept_is_in_history_in_one_order_with_messages(
 
 
 @pytest.mark.gen_test
-async def test_who_was_away_gets_what_was_kept_for_them(environment: Installation) -> None:
+async def test_a_returning_user_gets_the_kept_events(environment: Installation) -> None:
     ada, key = environment.user(), environment.key("publish")
     room = f"user:{ada.user['id']}"
     for number in range(3):
@@ -557,7 +557,7 @@ def test_channels_are_for_their_scope(environment: Installation) -> None:
         plain_refusal(key.call(method, path, body), 403, "forbidden")
 
 
-def test_a_key_finds_a_user_by_address_and_no_other_way(environment: Installation) -> None:
+def test_a_key_finds_a_user_by_address_only(environment: Installation) -> None:
     key = environment.key("users")
     email = address()
     ada = sign_up(environment.server, email=email)
@@ -616,7 +616,7 @@ def test_models_are_registered_renamed_listed_and_struck_off(models: Installatio
         problem(caller.call("DELETE", "/api/models/gpt-4"), 404, "not_found")
 
 
-def test_who_may_not_keep_models_may_read_them(models: Installation) -> None:
+def test_a_caller_without_the_right_may_only_read_models(models: Installation) -> None:
     user, nobody = models.user(), Client(models.server)
     for key in (models.key("read"), models.key("disconnect")):
         put = key.call("PUT", "/api/models/x", {"title": "X"})
@@ -713,7 +713,7 @@ def test_a_logout_that_waits_takes_the_cookies_away(environment: Installation) -
     assert browser.cookies.keys() == {"device"}
 
 
-def test_a_logout_of_what_has_ended_is_no_fault_but_one_of_nobody_is(
+def test_a_logout_of_an_ended_session_succeeds_and_one_without_a_user_fails(
     environment: Installation,
 ) -> None:
     plain_refusal(

@@ -22,7 +22,7 @@ def user(server: Usher, *, browser: bool = False) -> Client:
 
 
 def opened(client: Client, name: str = "Herons", **more: object) -> str:
-    """A channel of this client; gives its path."""
+    """A channel of this client; returns its path."""
     answer = client.post("/api/channels", {"name": name, **more})
     assert answer.status == 201, answer
     return f"/api/channels/{answer.body['id']}"
@@ -104,7 +104,7 @@ def test_a_page_that_there_is_not_is_refused(server: Usher, query: str) -> None:
     problem(user(server).get(f"/api/channels?{query}"), 400, "bad_request")
 
 
-def test_who_reads_sees_the_channel_and_who_manages_sees_the_members(server: Usher) -> None:
+def test_readers_see_the_channel_and_managers_see_the_members(server: Usher) -> None:
     owner, reader, manager = user(server), user(server), user(server)
     path, began = opened(owner), time.time()
     let_in(owner, path, reader, "read")
@@ -175,7 +175,7 @@ def test_the_owner_stays(server: Usher) -> None:
         plain_refusal(let_in(caller, path, owner, "read"), 409, "owner_stays")
 
 
-def test_an_unknown_user_cannot_be_let_in(server: Usher) -> None:
+def test_an_unknown_user_cannot_be_added(server: Usher) -> None:
     owner = user(server)
     path = opened(owner)
     plain_refusal(owner.call("PUT", f"{path}/members/{NOWHERE}"), 404, "not_found")
@@ -245,7 +245,7 @@ def calls_of_a_manager(caller: Client, path: str, member: Client) -> list[Answer
 
 
 @pytest.mark.parametrize("right", ["read", "write"])
-def test_who_only_reads_or_writes_changes_nothing(server: Usher, right: str) -> None:
+def test_readers_and_writers_cannot_change_a_channel(server: Usher, right: str) -> None:
     owner, member = user(server), user(server)
     path = opened(owner)
     let_in(owner, path, member, right)
@@ -254,21 +254,23 @@ def test_who_only_reads_or_writes_changes_nothing(server: Usher, right: str) -> 
     assert owner.get(path).body["name"] == "Herons"
 
 
-def test_a_unauthenticated_client_cannot_tell_a_private_channel_from_none(server: Usher) -> None:
-    owner, member, stranger = user(server), user(server), user(server)
+def test_an_unauthenticated_client_cannot_distinguish_a_private_channel_from_none(
+    server: Usher,
+) -> None:
+    owner, member, other_user = user(server), user(server), user(server)
     path, nowhere = opened(owner), f"/api/channels/{NOWHERE}"
     let_in(owner, path, member)
-    there = [stranger.get(path), *calls_of_a_manager(stranger, path, member)]
-    not_there = [stranger.get(nowhere), *calls_of_a_manager(stranger, nowhere, member)]
-    there.append(stranger.call("DELETE", member_path(path, stranger)))
-    not_there.append(stranger.call("DELETE", member_path(nowhere, stranger)))
+    there = [other_user.get(path), *calls_of_a_manager(other_user, path, member)]
+    not_there = [other_user.get(nowhere), *calls_of_a_manager(other_user, nowhere, member)]
+    there.append(other_user.call("DELETE", member_path(path, other_user)))
+    not_there.append(other_user.call("DELETE", member_path(nowhere, other_user)))
     for one, other in zip(there, not_there, strict=True):
         plain_refusal(one, 404, "not_found")
         assert one.text == other.text
         assert sorted(one.headers.keys()) == sorted(other.headers.keys())
     assert owner.get(path).body["name"] == "Herons"
     assert [m["id"] for m in owner.get(path).body["members"]] == [member.user["id"]]
-    assert all(item["id"] not in path for item in listed(stranger, "?limit=100"))
+    assert all(item["id"] not in path for item in listed(other_user, "?limit=100"))
 
 
 def test_a_deleted_channel_is_gone_for_everybody(server: Usher) -> None:

@@ -1,4 +1,4 @@
-"""What the owner of an account is told of its factors, read in the mails themselves."""
+"""The mails to the owner of an account about its factors."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def server(admin: Client) -> Usher:
     return admin.server
 
 
-def person(server: Usher) -> tuple[Client, str, Mailbox]:
+def new_account(server: Usher) -> tuple[Client, str, Mailbox]:
     email = address()
     return sign_up(server, email=email), email, Mailbox(server.data_dir, email)
 
 
-def told(box: Mailbox) -> dict[str, int]:
+def reported(box: Mailbox) -> dict[str, int]:
     """How many notices of each kind lie in a mailbox."""
     return {kind: count for kind in NOTICES if (count := box.count(kind))}
 
 
 def add_passkey(client: Client) -> str:
-    """Give somebody who is signed in a passkey; gives its id."""
+    """Give somebody who is signed in a passkey; returns its id."""
     key = SoftPasskey(f"http://localhost:{client.server.port}")
     options = client.post("/api/auth/passkeys/options").body["publicKey"]
     made = client.post("/api/auth/passkeys", {"credential": key.create(options)})
@@ -67,17 +67,17 @@ def assert_warns(mail: EmailMessage, server: Usher, email: str, *words: str) -> 
     assert all(word.startswith(server.pages) for word in text.split() if "://" in word)
 
 
-def test_a_passkey_that_is_added_and_one_that_is_removed_are_told_of(server: Usher) -> None:
-    client, email, box = person(server)
+def test_adding_and_removing_a_passkey_sends_a_mail(server: Usher) -> None:
+    client, email, box = new_account(server)
     passkey = add_passkey(client)
     assert_warns(box.next("passkey_added"), server, email, "with a new passkey")
     assert client.call("DELETE", f"/api/auth/passkeys/{passkey}").status == 204
     assert_warns(box.next("passkey_removed"), server, email, "passkey", "was just removed")
-    assert told(box) == {"passkey_added": 1, "passkey_removed": 1}
+    assert reported(box) == {"passkey_added": 1, "passkey_removed": 1}
 
 
-def test_an_app_that_is_set_up_used_and_removed_is_told_of(server: Usher) -> None:
-    client, email, box = person(server)
+def test_setting_up_using_and_removing_an_app_sends_mails(server: Usher) -> None:
+    client, email, box = new_account(server)
     app = set_up(client)
     assert_warns(box.next("second_factor_on"), server, email, "now takes a second step")
     code = sign_in_by_recovery_code(server, email, app)
@@ -90,11 +90,11 @@ def test_an_app_that_is_set_up_used_and_removed_is_told_of(server: Usher) -> Non
     for mail in (used, off, box.next("second_factor_on")):
         for secret in (code, code.replace("-", ""), app.totp.secret):
             assert secret not in mail.as_string()
-    assert told(box) == {"recovery_code_used": 1, "second_factor_off": 1, "second_factor_on": 1}
+    assert reported(box) == {"recovery_code_used": 1, "second_factor_off": 1, "second_factor_on": 1}
 
 
 def sign_in_by_recovery_code(server: Usher, email: str, app: App) -> str:
-    """Sign in with the password and a recovery code; gives the code."""
+    """Sign in with the password and a recovery code; returns the code."""
     nobody, code = Client(server), app.recovery_code()
     body = {"email": email, "password": PASSWORD, "client": "native"}
     challenge = nobody.post("/api/auth/login", body).body["challenge"]
@@ -104,7 +104,7 @@ def sign_in_by_recovery_code(server: Usher, email: str, app: App) -> str:
 
 
 def test_what_was_refused_is_no_news(server: Usher) -> None:
-    client, _, box = person(server)
+    client, _, box = new_account(server)
     client.post("/api/auth/totp")
     problem(client.post("/api/auth/totp/confirm", {"code": "000000"}), 403, "wrong_code")
     problem(client.call("DELETE", "/api/auth/totp"), 404, "not_found")
@@ -112,13 +112,13 @@ def test_what_was_refused_is_no_news(server: Usher) -> None:
     assert client.post("/api/auth/passkeys", {"credential": {}}).status == 403
     add_passkey(client)  # its mail was enqueued after whatever these had enqueued
     box.next("passkey_added")
-    assert told(box) == {"passkey_added": 1}
+    assert reported(box) == {"passkey_added": 1}
 
 
 @pytest.mark.parametrize("factors", ["an app", "a passkey", "both"])
-def test_who_loses_all_factors_by_an_administrator_is_told(admin: Client, factors: str) -> None:
+def test_removing_all_factors_by_an_administrator_sends_a_mail(admin: Client, factors: str) -> None:
     server = admin.server
-    client, email, box = person(server)
+    client, email, box = new_account(server)
     if factors != "an app":
         add_passkey(client)
     if factors != "a passkey":
@@ -127,7 +127,7 @@ def test_who_loses_all_factors_by_an_administrator_is_told(admin: Client, factor
     assert admin.call("DELETE", path).status == 204
     assert_warns(box.next("second_factor_off"), server, email, "second step", "was removed")
     problem(admin.call("DELETE", path), 404, "not_found")
-    other, _, others = person(server)
+    other, _, others = new_account(server)
     add_passkey(other)
     others.next("passkey_added")
     assert box.count("second_factor_off") == 1, "once, however often it is asked for"

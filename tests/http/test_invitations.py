@@ -119,7 +119,7 @@ def test_an_invitation_with_an_address_is_mailed_there_and_the_mails_link_works(
     assert token not in server.log
 
 
-def test_an_invitation_without_an_address_is_mailed_to_nobody(installation: Installation) -> None:
+def test_an_invitation_without_an_address_is_not_mailed(installation: Installation) -> None:
     server, admin = installation
     token = token_of(invite(admin))
     email = address()
@@ -174,7 +174,7 @@ def test_an_address_of_another_domain_is_refused_whether_or_not_it_is_known(
     assert try_sign_up(server, token).status == 201
 
 
-def test_an_invitation_goes_to_a_provider_and_back_without_standing_in_a_url(
+def test_an_invitation_survives_a_provider_sign_up_without_being_in_a_url(
     installation: Installation, op: Provider
 ) -> None:
     server, admin = installation

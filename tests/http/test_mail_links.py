@@ -69,14 +69,14 @@ def code(answer: Answer) -> tuple[int, str]:
     return answer.status, answer.body["code"] if answer.body else ""
 
 
-def person(server: Usher) -> tuple[Client, str, Mailbox]:
+def new_account(server: Usher) -> tuple[Client, str, Mailbox]:
     email = address()
     return sign_up(server, email=email), email, mailbox(server, email)
 
 
 def verified(server: Usher) -> tuple[Client, str, Mailbox]:
     """Somebody whose address is confirmed."""
-    client, email, box = person(server)
+    client, email, box = new_account(server)
     assert client.post(CONFIRM, {"token": box.token("verify_address")}).status == 204
     return client, email, box
 
@@ -90,7 +90,7 @@ def audited(server: Usher, kind: str) -> int:
 # ---- forgotten passwords -------------------------------------------------------------------
 
 
-def test_whoever_forgot_the_password_sets_a_new_one_by_a_mail(installation: Usher) -> None:
+def test_a_forgotten_password_is_replaced_by_a_mail(installation: Usher) -> None:
     client, email, box = verified(installation)
     other = log_in(installation, email)
     assert post(installation, FORGOT, email=email.upper()).status == 204
@@ -139,7 +139,7 @@ def test_a_thousand_uses_of_one_link_at_once_set_one_password(installation: Ushe
     log_in(installation, email, password=f"{NEW} number {found.index(204)}")
 
 
-def test_nobody_learns_whether_an_address_is_known(installation: Usher) -> None:
+def test_the_response_does_not_reveal_whether_an_address_is_known(installation: Usher) -> None:
     """The request does the same for both: it writes one row. What differs is done afterwards."""
     _, email, box = verified(installation)
     unknown = address()
@@ -161,11 +161,11 @@ def test_nobody_learns_whether_an_address_is_known(installation: Usher) -> None:
 def test_a_disabled_account_gets_no_link(installation: Usher, database_kind: str) -> None:
     with usher(database_kind) as server:
         admin = sign_up(server)
-        client, email, box = person(server)
+        client, email, box = new_account(server)
         user_id = client.get("/api/auth/me").body["id"]
         assert admin.call("PATCH", f"/api/admin/users/{user_id}", {"disabled": True}).status == 200
         post(server, FORGOT, email=email)
-        _, _, other = person(server)
+        _, _, other = new_account(server)
         other.next("verify_address")
         assert box.count("reset_password") == 0
 
@@ -183,8 +183,8 @@ def test_what_is_no_address_or_no_link_is_refused(installation: Usher) -> None:
             plain_refusal(answer, 403, "link_refused")
 
 
-def test_a_link_is_good_for_what_it_was_made_for_only(installation: Usher) -> None:
-    client, email, box = person(installation)
+def test_a_link_is_valid_for_its_purpose_only(installation: Usher) -> None:
+    client, email, box = new_account(installation)
     verify = box.token("verify_address")
     post(installation, FORGOT, email=email)
     reset = box.token("reset_password")
@@ -210,12 +210,12 @@ def test_an_address_asks_for_twenty_mails_and_a_mailbox_gets_five(database_kind:
         assert 3500 < int(others[-1].headers["Retry-After"]) <= 3600
         assert post(server, VERIFY, email=address()).status == 429
         box.next("reset_password", 5)
-        _, _, later = person(server)
+        _, _, later = new_account(server)
         later.next("verify_address")
         assert box.count("reset_password") == 5
 
 
-def test_what_strangers_ask_for_leaves_the_owner_of_a_mailbox_a_reset(database_kind: str) -> None:
+def test_requests_of_unauthenticated_clients_leave_the_owner_a_reset(database_kind: str) -> None:
     with usher(database_kind, LIMIT_MAILS=20, EMAIL_VERIFICATION="required") as server:
         owner = {"email": (email := address()), "password": PASSWORD, "name": "Ada"}
         box = mailbox(server, email)
@@ -229,7 +229,7 @@ def test_what_strangers_ask_for_leaves_the_owner_of_a_mailbox_a_reset(database_k
         assert box.next("reset_password")
 
 
-def test_strangers_who_ask_for_resets_leave_the_owners_own_device_some(database_kind: str) -> None:
+def test_requests_by_others_leave_resets_for_the_owners_device(database_kind: str) -> None:
     with usher(database_kind, LIMIT_MAILS=20) as server:
         sign_up(server)
         _, email, box = verified(server)
@@ -243,13 +243,13 @@ def test_strangers_who_ask_for_resets_leave_the_owners_own_device_some(database_
 
 def test_a_mailbox_is_not_filled_with_notices_either(database_kind: str) -> None:
     with usher(database_kind, LIMIT_MAILS=20) as server:
-        client, _, box = person(server)
+        client, _, box = new_account(server)
         passwords = [PASSWORD, *(f"{NEW} {number}" for number in range(7))]
         for current, new in itertools.pairwise(passwords):
             body = {"current_password": current, "new_password": new}
             assert client.post("/api/auth/password", body).status == 204
         box.next("password_changed", 5)
-        _, _, later = person(server)
+        _, _, later = new_account(server)
         later.next("verify_address")
         assert box.count("password_changed") == 5
 
@@ -262,8 +262,8 @@ def is_verified(server: Usher, email: str) -> bool:
     return bool(rows[0][0])
 
 
-def test_a_sign_up_is_confirmed_by_whoever_is_signed_in(installation: Usher) -> None:
-    client, email, box = person(installation)
+def test_a_signed_in_user_confirms_the_sign_up(installation: Usher) -> None:
+    client, email, box = new_account(installation)
     link = link_of(box.next("verify_address"))
     assert link.startswith(f"{installation.pages}/confirm-email#token=")
     assert not is_verified(installation, email)
@@ -274,8 +274,8 @@ def test_a_sign_up_is_confirmed_by_whoever_is_signed_in(installation: Usher) -> 
     assert code(again) == (403, "link_refused")
 
 
-def test_or_by_whoever_gives_the_password(installation: Usher) -> None:
-    client, email, box = person(installation)
+def test_or_the_password_confirms_it(installation: Usher) -> None:
+    client, email, box = new_account(installation)
     token = box.token("verify_address")
     wrong = post(installation, CONFIRM, token=token, password=NEW)
     assert code(wrong) == (403, "wrong_password")
@@ -284,10 +284,10 @@ def test_or_by_whoever_gives_the_password(installation: Usher) -> None:
     assert client.get("/api/auth/me").status == 200
 
 
-def test_an_account_that_a_unauthenticated_client_opened_becomes_that_of_the_address(
+def test_an_account_with_another_users_address_is_handed_over_to_its_owner(
     installation: Usher,
 ) -> None:
-    squatter, email, box = person(installation)
+    squatter, email, box = new_account(installation)
     answer = post(installation, CONFIRM, token=box.token("verify_address"))
     assert answer.status == 200
     token = answer.body["set_password_url"].partition("#token=")[2]
@@ -297,10 +297,10 @@ def test_an_account_that_a_unauthenticated_client_opened_becomes_that_of_the_add
     log_in(installation, email, password=NEW)
 
 
-def test_a_reset_link_takes_an_unconfirmed_account_from_a_unauthenticated_client_too(
+def test_a_reset_link_hands_an_unconfirmed_account_over_too(
     installation: Usher,
 ) -> None:
-    squatter, email, box = person(installation)
+    squatter, email, box = new_account(installation)
     post(installation, FORGOT, email=email)
     token = box.token("reset_password")
     assert post(installation, RESET, token=token, new_password=NEW).status == 204
@@ -309,8 +309,8 @@ def test_a_reset_link_takes_an_unconfirmed_account_from_a_unauthenticated_client
     wait_until(lambda: audited(installation, "account.handed_over") >= 1)
 
 
-def test_the_mail_comes_again_and_nobody_learns_of_whom(installation: Usher) -> None:
-    client, email, box = person(installation)
+def test_the_mail_is_sent_again_and_the_response_reveals_nothing(installation: Usher) -> None:
+    client, email, box = new_account(installation)
     box.next("verify_address")
     assert post(installation, VERIFY, email=email).status == 204
     box.next("verify_address", 2)
@@ -322,7 +322,7 @@ def test_the_mail_comes_again_and_nobody_learns_of_whom(installation: Usher) -> 
 
 def test_where_verification_is_off_nothing_is_sent(database_kind: str) -> None:
     with usher(database_kind, EMAIL_VERIFICATION="off") as server:
-        client, email, box = person(server)
+        client, email, box = new_account(server)
         assert client.post(VERIFY, {}).status == 204
         post(server, FORGOT, email=email)
         box.next("reset_password")
@@ -332,7 +332,7 @@ def test_where_verification_is_off_nothing_is_sent(database_kind: str) -> None:
 # ---- required ------------------------------------------------------------------------------
 
 
-def test_nobody_signs_in_before_the_address_is_confirmed(strict: Usher) -> None:
+def test_no_sign_in_before_the_address_is_confirmed(strict: Usher) -> None:
     email = address()
     box = mailbox(strict, email)
     body = {"email": email, "password": PASSWORD, "name": "Ada"}
@@ -353,7 +353,7 @@ def test_nobody_signs_in_before_the_address_is_confirmed(strict: Usher) -> None:
     log_in(strict, email)
 
 
-def test_of_many_sign_ups_with_one_address_at_once_one_is_an_account(strict: Usher) -> None:
+def test_of_concurrent_sign_ups_with_one_address_one_succeeds(strict: Usher) -> None:
     email = address()
 
     def ask(number: int) -> tuple[int, Any]:
@@ -450,7 +450,7 @@ def test_the_former_address_takes_the_account_back(installation: Usher) -> None:
     assert code(post(installation, UNDO, token=token)) == (403, "link_refused")
 
 
-def test_a_thief_who_changes_it_twice_cannot_undo_the_owners_undoing(installation: Usher) -> None:
+def test_a_thief_who_changes_it_twice_cannot_revert_the_owners_undo(installation: Usher) -> None:
     thief, former, second, box = moved(installation)
     third = address()
     assert thief.post(EMAIL, {"email": third}).status == 204
@@ -464,7 +464,7 @@ def test_a_thief_who_changes_it_twice_cannot_undo_the_owners_undoing(installatio
     assert is_verified(installation, former)
 
 
-def test_nobody_else_can_have_an_address_that_may_be_brought_back(installation: Usher) -> None:
+def test_an_address_that_can_be_restored_is_reserved(installation: Usher) -> None:
     _, former, _, box = moved(installation)
     body = {"email": former, "password": PASSWORD, "name": "Eve"}
     assert code(Client(installation).post("/api/auth/signup", body)) == (409, "signup_refused")
@@ -475,7 +475,9 @@ def test_nobody_else_can_have_an_address_that_may_be_brought_back(installation: 
     assert post(installation, UNDO, token=box.token("address_changed")).status == 204
 
 
-def test_an_address_that_another_has_is_not_told(installation: Usher) -> None:
+def test_the_response_does_not_reveal_that_another_account_has_the_address(
+    installation: Usher,
+) -> None:
     client, _, _ = verified(installation)
     _, taken, box = verified(installation)
     answer = client.post(EMAIL, {"email": taken})
@@ -484,9 +486,9 @@ def test_an_address_that_another_has_is_not_told(installation: Usher) -> None:
     assert box.count("change_address") == 0
 
 
-def test_an_address_that_nobody_confirmed_cannot_be_brought_back(installation: Usher) -> None:
-    """It may have been a stranger's, by a mistake at the sign-up."""
-    client, _, box = person(installation)
+def test_an_unconfirmed_address_cannot_be_restored(installation: Usher) -> None:
+    """It may belong to another person, because of a mistake at the sign-up."""
+    client, _, box = new_account(installation)
     new = address()
     assert client.post(EMAIL, {"email": new}).status == 204
     token = mailbox(installation, new).token("change_address")
@@ -496,7 +498,7 @@ def test_an_address_that_nobody_confirmed_cannot_be_brought_back(installation: U
     assert is_verified(installation, new)
 
 
-def test_a_password_that_changes_meanwhile_makes_the_mail_worthless(installation: Usher) -> None:
+def test_a_password_that_changes_meanwhile_invalidates_the_mail(installation: Usher) -> None:
     client, _, _ = verified(installation)
     new = address()
     assert client.post(EMAIL, {"email": new}).status == 204
@@ -508,7 +510,7 @@ def test_a_password_that_changes_meanwhile_makes_the_mail_worthless(installation
 
 def test_a_change_asks_for_a_fresh_proof(database_kind: str) -> None:
     with usher(database_kind, STEP_UP_SECONDS=1) as server:
-        client, _, _ = person(server)
+        client, _, _ = new_account(server)
         time.sleep(1.2)
         answer = client.post(EMAIL, {"email": address()})
         assert code(answer) == (401, "step_up_needed")
@@ -525,7 +527,7 @@ def behind_proxy(database_kind: str) -> Iterator[Usher]:
         yield server
 
 
-def test_a_sign_in_on_an_unknown_device_is_told_by_mail(behind_proxy: Usher) -> None:
+def test_a_sign_in_on_an_unknown_device_sends_a_mail(behind_proxy: Usher) -> None:
     _, email, box = verified(behind_proxy)
     body = {"email": email, "password": PASSWORD, "client": "native"}
     log_in(behind_proxy, email)  # the same network
@@ -567,7 +569,7 @@ def test_a_known_device_is_known_behind_a_second_factor_too(behind_proxy: Usher)
     assert box.count("new_sign_in") == 1
 
 
-def test_a_user_agent_is_described_in_words_of_ours() -> None:
+def test_a_user_agent_is_described_in_fixed_words() -> None:
     chrome = "Mozilla/5.0 (Windows NT 10.0) AppleWebKit/1 Chrome/120 Safari/537"
     assert described(chrome) == "Chrome on Windows"
     assert described(f"{chrome} Edg/120") == "Edge on Windows"
@@ -575,16 +577,16 @@ def test_a_user_agent_is_described_in_words_of_ours() -> None:
     assert described("Mozilla/5.0 (iPhone; CPU like Mac OS X) Safari/604") == "Safari on iPhone"
 
 
-def test_a_unauthenticated_client_never_gets_mails_about_an_address_they_did_not_prove(
+def test_no_notice_is_sent_to_an_address_that_was_not_confirmed(
     behind_proxy: Usher,
 ) -> None:
-    _, email, box = person(behind_proxy)
+    _, email, box = new_account(behind_proxy)
     body = {"email": email, "password": PASSWORD, "client": "native"}
     answer = Client(behind_proxy).post(
         "/api/auth/login", body, **{"X-Forwarded-For": "203.0.113.8"}
     )
     assert answer.status == 200
     box.next("verify_address")
-    _, _, other = person(behind_proxy)
+    _, _, other = new_account(behind_proxy)
     other.next("verify_address")
     assert box.count("new_sign_in") == 0

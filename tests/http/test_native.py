@@ -81,7 +81,7 @@ def browser(server: Usher) -> Client:
 
 
 @pytest.fixture
-def stranger(server: Usher) -> Client:
+def unauthenticated(server: Usher) -> Client:
     """A browser in which nobody is."""
     return Client(server, browser=True)
 
@@ -120,7 +120,7 @@ def test_the_device_that_came_by_a_code_is_known_from_then_on(
 
 
 @pytest.mark.parametrize("uri", [SCHEME, "http://[::1]:1/x?app=1", "http://127.0.0.1:8080"])
-def test_the_answer_goes_to_the_redirect_uri(server: Usher, browser: Client, uri: str) -> None:
+def test_the_response_is_sent_to_the_redirect_uri(server: Usher, browser: Client, uri: str) -> None:
     app = App(server, uri)
     location = browser.post("/api/auth/native-code", app.query).body["location"]
     assert location.startswith(uri)
@@ -206,8 +206,8 @@ def test_a_bearer_token_does_not_become_a_session_that_outlives_it(
     plain_refusal(leaked.post("/api/auth/native-code", app.query), 401, "unauthenticated")
 
 
-def test_without_a_sign_in_there_is_none(app: App, stranger: Client) -> None:
-    plain_refusal(stranger.post("/api/auth/native-code", app.query), 401, "unauthenticated")
+def test_without_a_sign_in_there_is_none(app: App, unauthenticated: Client) -> None:
+    plain_refusal(unauthenticated.post("/api/auth/native-code", app.query), 401, "unauthenticated")
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_without_a_sign_in_there_is_none(app: App, stranger: Client) -> None:
         {"state": "x" * 300},
     ],
 )
-def test_a_bad_request_of_the_page_is_one(
+def test_an_invalid_request_of_the_page_is_bad_request(
     app: App, browser: Client, change: dict[str, str]
 ) -> None:
     answer = browser.post("/api/auth/native-code", {**app.query, **change})
@@ -231,13 +231,15 @@ def test_a_bad_request_of_the_page_is_one(
 # ---- by a provider ---------------------------------------------------------------------------
 
 
-def test_a_sign_in_by_a_provider_ends_at_the_app(app: App, op: Provider, stranger: Client) -> None:
-    answer = come_back(stranger, begin(stranger, app.at(LOGIN)))
+def test_a_sign_in_by_a_provider_ends_at_the_app(
+    app: App, op: Provider, unauthenticated: Client
+) -> None:
+    answer = come_back(unauthenticated, begin(unauthenticated, app.at(LOGIN)))
     assert answer.status == 302
     assert answer.headers["Cache-Control"] == "no-store"
     said = app.said(answer.headers["Location"])
     assert set(said) == {"code"}
-    assert stranger.cookies == {}, "the browser itself is not signed in"
+    assert unauthenticated.cookies == {}, "the browser itself is not signed in"
     came = app.exchange(said["code"])
     assert came.status == 200
     assert came.body["user"]["email"] == op.user["email"]
@@ -249,10 +251,10 @@ def test_a_sign_in_by_a_provider_ends_at_the_app(app: App, op: Provider, strange
     assert client.get("/api/auth/me").status == 401
 
 
-def test_nobody_has_the_session_before_the_code_is_exchanged(
-    app: App, op: Provider, stranger: Client
+def test_the_session_has_no_tokens_before_the_code_is_exchanged(
+    app: App, op: Provider, unauthenticated: Client
 ) -> None:
-    come_back(stranger, begin(stranger, app.at(LOGIN)))
+    come_back(unauthenticated, begin(unauthenticated, app.at(LOGIN)))
     [(user,)] = rows(app.server, "SELECT id FROM users WHERE email = ?", op.user["email"])
     mine = "SELECT id, expires_at - created_at FROM login_sessions WHERE user_id = ?"
     [(session, seconds)] = rows(app.server, mine, user)
@@ -261,117 +263,121 @@ def test_nobody_has_the_session_before_the_code_is_exchanged(
     assert rows(app.server, tokens, session) == []
 
 
-def test_the_app_is_told_what_the_provider_said_no_to(
-    app: App, op: Provider, stranger: Client
+def test_a_refusal_of_the_provider_is_reported_to_the_app(
+    app: App, op: Provider, unauthenticated: Client
 ) -> None:
-    way = changed(back_from(begin(stranger, app.at(LOGIN))), code=None, error="access_denied")
-    answer = stranger.get(way)
+    way = changed(
+        back_from(begin(unauthenticated, app.at(LOGIN))), code=None, error="access_denied"
+    )
+    answer = unauthenticated.get(way)
     assert answer.status == 302
     said = app.said(answer.headers["Location"])
     assert said == {"error": "access_denied", "error_description": "denied"}
 
 
-def test_the_app_is_told_of_a_no_without_a_state_too(
-    app: App, op: Provider, stranger: Client
+def test_a_denial_without_a_state_is_reported_to_the_app_too(
+    app: App, op: Provider, unauthenticated: Client
 ) -> None:
-    begin(stranger, app.at(LOGIN))
+    begin(unauthenticated, app.at(LOGIN))
     denied = f"{CALLBACK}?error=access_denied"
-    assert app.said(stranger.get(denied).headers["Location"])["error"] == "access_denied"
-    begin(stranger, f"{LOGIN}?next=/x")
-    refused(stranger.get(denied), 403, "denied")  # of two, it is the one begun last
+    assert app.said(unauthenticated.get(denied).headers["Location"])["error"] == "access_denied"
+    begin(unauthenticated, f"{LOGIN}?next=/x")
+    refused(unauthenticated.get(denied), 403, "denied")  # of two, it is the one begun last
 
 
-def test_a_no_leads_back_to_where_the_sign_in_was_to_end(op: Provider, stranger: Client) -> None:
-    begin(stranger, f"{LOGIN}?next={ALLOWED}/board")
-    page = stranger.get(f"{CALLBACK}?error=access_denied").text.decode()
+def test_a_no_leads_back_to_where_the_sign_in_was_to_end(
+    op: Provider, unauthenticated: Client
+) -> None:
+    begin(unauthenticated, f"{LOGIN}?next={ALLOWED}/board")
+    page = unauthenticated.get(f"{CALLBACK}?error=access_denied").text.decode()
     assert f'href="{LOGIN}?next={quote(ALLOWED, safe="")}%2Fboard"' in page
     assert f'href="/sign-in?next={quote(ALLOWED, safe="")}%2Fboard"' in page
 
 
-def test_the_app_is_told_that_an_account_is_disabled(
-    app: App, op: Provider, stranger: Client, server: Usher
+def test_a_disabled_account_is_reported_to_the_app(
+    app: App, op: Provider, unauthenticated: Client, server: Usher
 ) -> None:
-    come_back(stranger, begin(stranger))
+    come_back(unauthenticated, begin(unauthenticated))
     rows(server, "UPDATE users SET disabled_at = 1 WHERE email = ?", op.user["email"])
-    answer = come_back(stranger, begin(stranger, app.at(LOGIN)))
+    answer = come_back(unauthenticated, begin(unauthenticated, app.at(LOGIN)))
     said = app.said(answer.headers["Location"])
     assert said == {"error": "access_denied", "error_description": "not_allowed"}
 
 
-def test_the_app_is_told_of_a_way_back_that_comes_twice(
-    app: App, op: Provider, stranger: Client
+def test_a_repeated_callback_is_reported_to_the_app(
+    app: App, op: Provider, unauthenticated: Client
 ) -> None:
-    way = back_from(begin(stranger, app.at(LOGIN)))
-    kept = dict(stranger.cookies)
-    assert "code" in app.said(stranger.get(way).headers["Location"])
-    stranger.cookies |= kept
-    said = app.said(stranger.get(way).headers["Location"])
+    way = back_from(begin(unauthenticated, app.at(LOGIN)))
+    kept = dict(unauthenticated.cookies)
+    assert "code" in app.said(unauthenticated.get(way).headers["Location"])
+    unauthenticated.cookies |= kept
+    said = app.said(unauthenticated.get(way).headers["Location"])
     assert said == {"error": "access_denied", "error_description": "stale"}
 
 
-def test_the_app_is_told_that_the_provider_does_not_answer(
-    app: App, op: Provider, stranger: Client
+def test_a_provider_timeout_is_reported_to_the_app(
+    app: App, op: Provider, unauthenticated: Client
 ) -> None:
-    way = back_from(begin(stranger, app.at(LOGIN)))
+    way = back_from(begin(unauthenticated, app.at(LOGIN)))
     op.misbehave(token="http_500")
-    said = app.said(stranger.get(way).headers["Location"])
+    said = app.said(unauthenticated.get(way).headers["Location"])
     assert said == {"error": "temporarily_unavailable", "error_description": "unavailable"}
 
 
-def test_an_answer_that_this_browser_did_not_begin_goes_to_no_app(
-    app: App, op: Provider, stranger: Client
+def test_a_response_for_another_browser_is_sent_to_no_app(
+    app: App, op: Provider, unauthenticated: Client
 ) -> None:
-    way = back_from(begin(stranger, app.at(LOGIN)))
+    way = back_from(begin(unauthenticated, app.at(LOGIN)))
     refused(Client(app.server, browser=True).get(way), 400, "stale")
-    refused(stranger.get(changed(way, state="another")), 400, "stale")
+    refused(unauthenticated.get(changed(way, state="another")), 400, "stale")
 
 
-def test_what_is_wrong_with_the_request_is_told_to_the_app(app: App, stranger: Client) -> None:
+def test_errors_in_the_request_are_reported_to_the_app(app: App, unauthenticated: Client) -> None:
     for change in ({"code_challenge": "x"}, {"code_challenge_method": "plain"}):
-        answer = stranger.get(app.at(LOGIN, **change))
+        answer = unauthenticated.get(app.at(LOGIN, **change))
         assert answer.status == 302
         assert app.said(answer.headers["Location"])["error"] == "invalid_request"
-    answer = stranger.get(app.at("/oauth/nobody/login"))
+    answer = unauthenticated.get(app.at("/oauth/nobody/login"))
     assert app.said(answer.headers["Location"])["error"] == "invalid_request"
     twice = f"{app.at(LOGIN)}&{urlencode({'code_challenge': 'x'})}"
-    assert app.said(stranger.get(twice).headers["Location"])["error"] == "invalid_request"
+    assert app.said(unauthenticated.get(twice).headers["Location"])["error"] == "invalid_request"
 
 
 @pytest.mark.parametrize(
     "uri",
     ["", "https://evil.example/", "http://localhost:1/", "//evil.example", "com.example.other:/"],
 )
-def test_nothing_goes_to_a_redirect_uri_that_is_not_accepted(
-    app: App, stranger: Client, uri: str
+def test_nothing_is_sent_to_a_redirect_uri_that_is_not_accepted(
+    app: App, unauthenticated: Client, uri: str
 ) -> None:
     for path in (LOGIN, "/sign-in"):
-        words = refused(stranger.get(app.at(path, redirect_uri=uri)), 400, "no_app")
+        words = refused(unauthenticated.get(app.at(path, redirect_uri=uri)), 400, "no_app")
         assert "evil" not in words
 
 
-def test_bytes_that_are_no_text_are_no_request(app: App, stranger: Client) -> None:
+def test_bytes_that_are_no_text_are_no_request(app: App, unauthenticated: Client) -> None:
     for path in (LOGIN, "/sign-in"):
-        refused(stranger.get(f"{path}?client=native&redirect_uri=%ff"), 400, "no_app")
-        answer = stranger.get(app.at(path, state="_").replace("state=_", "state=%ff"))
+        refused(unauthenticated.get(f"{path}?client=native&redirect_uri=%ff"), 400, "no_app")
+        answer = unauthenticated.get(app.at(path, state="_").replace("state=_", "state=%ff"))
         assert "error=invalid_request" in answer.headers["Location"]
-    assert stranger.get("/sign-in?client=%ff").status == 200
+    assert unauthenticated.get("/sign-in?client=%ff").status == 200
 
 
 def test_a_link_on_another_site_leads_to_the_page_that_says_which_app_asks(
-    app: App, op: Provider, stranger: Client
+    app: App, op: Provider, unauthenticated: Client
 ) -> None:
     for site in ("cross-site", "same-site"):
-        answer = stranger.call("GET", app.at(LOGIN), headers={"Sec-Fetch-Site": site})
+        answer = unauthenticated.call("GET", app.at(LOGIN), headers={"Sec-Fetch-Site": site})
         assert (answer.status, answer.headers["Location"]) == (302, app.at("/sign-in"))
     for site in ("none", "same-origin"):
-        answer = stranger.call("GET", app.at(LOGIN), headers={"Sec-Fetch-Site": site})
+        answer = unauthenticated.call("GET", app.at(LOGIN), headers={"Sec-Fetch-Site": site})
         assert answer.headers["Location"].startswith(op.url("authorize"))
 
 
 def test_a_browser_that_signs_in_for_itself_is_signed_in_as_before(
-    op: Provider, stranger: Client
+    op: Provider, unauthenticated: Client
 ) -> None:
-    answer = come_back(stranger, begin(stranger))
+    answer = come_back(unauthenticated, begin(unauthenticated))
     assert answer.headers["Location"] == "/"
-    assert "access_token" in stranger.cookies
-    refused(stranger.get(f"{CALLBACK}?error=access_denied"), 403, "denied")
+    assert "access_token" in unauthenticated.cookies
+    refused(unauthenticated.get(f"{CALLBACK}?error=access_denied"), 403, "denied")

@@ -1,4 +1,4 @@
-"""Linked accounts, and signing out there too, over HTTP."""
+"""Linked accounts, and logout at the provider, over HTTP."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_without_providers_the_list_is_empty(database_kind: str) -> None:
 # ---- linking ---------------------------------------------------------------------------------
 
 
-def test_who_links_an_account_can_sign_in_with_it(server: Usher, op: Provider) -> None:
+def test_a_linked_account_can_sign_in(server: Usher, op: Provider) -> None:
     browser = sign_up(server, browser=True)
     answer = come_back(browser, link(browser, next="/#here"))
     assert (answer.status, answer.headers["Location"]) == (302, "/#here")
@@ -184,7 +184,7 @@ def test_a_second_account_of_one_provider_is_refused(server: Usher, op: Provider
     assert len(linked(browser)) == 1
 
 
-def test_who_signed_out_meanwhile_links_nothing(server: Usher, op: Provider) -> None:
+def test_a_user_who_signed_out_meanwhile_links_no_account(server: Usher, op: Provider) -> None:
     browser = sign_up(server, browser=True)
     url = link(browser)
     assert browser.post("/api/auth/logout").status == 204
@@ -202,7 +202,7 @@ def test_what_was_begun_with_an_old_password_links_nothing(server: Usher, op: Pr
     assert not linked(browser)
 
 
-def test_who_is_another_user_meanwhile_links_nothing(server: Usher, op: Provider) -> None:
+def test_a_changed_user_links_no_account(server: Usher, op: Provider) -> None:
     browser, other = (sign_up(server, browser=True) for _ in range(2))
     url = link(browser)
     browser.cookies["access_token"] = other.cookies["access_token"]
@@ -241,13 +241,13 @@ async def test_unlinking_ends_what_came_of_the_account_and_gives_its_tokens_back
     assert rows(server, "SELECT 1 FROM oauth_tokens WHERE user_id = ?", owner.user["id"]) == []
 
 
-def test_the_last_way_in_stays(server: Usher, op: Provider) -> None:
+def test_the_last_sign_in_method_cannot_be_removed(server: Usher, op: Provider) -> None:
     browser = sign_in(server)
     plain_refusal(browser.call("DELETE", f"{ACCOUNTS}/mock"), 409, "last_way_in")
     assert browser.get("/api/auth/me").status == 200
 
 
-def test_who_unlinks_what_they_came_by_is_signed_out(server: Usher, op: Provider) -> None:
+def test_unlinking_the_account_of_the_session_signs_out(server: Usher, op: Provider) -> None:
     owner = sign_up(server, browser=True)
     come_back(owner, link(owner))
     came = sign_in(server)
@@ -275,9 +275,7 @@ def test_deleting_an_account_gives_its_tokens_back(database_kind: str, op: Provi
 # ---- a first password ------------------------------------------------------------------------
 
 
-def test_who_came_by_a_provider_may_set_a_password_and_then_unlink(
-    server: Usher, op: Provider
-) -> None:
+def test_a_provider_user_may_set_a_password_and_then_unlink(server: Usher, op: Provider) -> None:
     browser = sign_in(server)
     path = "/api/auth/password"
     assert problem(browser.post(path, {"new_password": "short"}), 400, "weak_password")
@@ -301,7 +299,7 @@ def test_a_first_password_needs_a_sign_in_of_just_now(server: Usher, op: Provide
 
 
 @pytest.mark.gen_test
-async def test_who_signs_out_there_too_is_told_where_to_go(server: Usher, op: Provider) -> None:
+async def test_a_logout_at_the_provider_returns_its_url(server: Usher, op: Provider) -> None:
     browser = sign_in(server)
     async with connect(server, f"?ticket={browser.ticket()}") as socket:
         assert (await receive(socket))["event"] == "joined"
@@ -319,7 +317,7 @@ async def test_who_signs_out_there_too_is_told_where_to_go(server: Usher, op: Pr
     }
 
 
-def test_a_session_that_has_ended_tells_an_old_token_nothing(database_kind: str) -> None:
+def test_an_old_token_of_an_ended_session_learns_nothing(database_kind: str) -> None:
     with (
         provider() as op,
         usher(database_kind, **settings_for(op), ACCESS_TOKEN_TTL_SECONDS=1) as server,
@@ -332,14 +330,14 @@ def test_a_session_that_has_ended_tells_an_old_token_nothing(database_kind: str)
         assert (answer.status, answer.body) == (200, {"location": None})
 
 
-def test_who_came_by_a_password_has_nowhere_to_go(server: Usher) -> None:
+def test_a_session_by_password_has_no_provider_logout(server: Usher) -> None:
     browser = sign_up(server, browser=True)
     answer = browser.post("/api/oauth/logout")
     assert (answer.status, answer.body) == (200, {"location": None})
     assert browser.get("/api/auth/me").status == 401
 
 
-def test_a_provider_that_is_down_keeps_nobody_signed_in(database_kind: str) -> None:
+def test_a_provider_that_is_down_prevents_no_sign_out(database_kind: str) -> None:
     with (
         provider(discovery_cache="max-age=1") as op,
         usher(database_kind, **settings_for(op)) as server,
@@ -368,7 +366,7 @@ async def test_a_native_client_sees_and_unlinks_its_accounts_too(
         await socket.ping()
 
 
-def test_nobody_sees_linked_accounts_without_signing_in(server: Usher) -> None:
+def test_linked_accounts_require_a_sign_in(server: Usher) -> None:
     for method, path in (("GET", ACCOUNTS), ("POST", LINK), ("DELETE", f"{ACCOUNTS}/mock")):
         plain_refusal(Client(server).call(method, path), 401, "unauthenticated")
 
@@ -379,6 +377,6 @@ def test_an_unlinked_account_can_be_linked_again(server: Usher, op: Provider) ->
         come_back(browser, link(browser))
         assert browser.call("DELETE", f"{ACCOUNTS}/mock").status == 204
     assert not linked(browser)
-    stranger = Client(server, browser=True)
-    come_back(stranger, begin(stranger))
-    assert stranger.get("/api/auth/me").body["id"] != browser.user["id"]
+    unauthenticated = Client(server, browser=True)
+    come_back(unauthenticated, begin(unauthenticated))
+    assert unauthenticated.get("/api/auth/me").body["id"] != browser.user["id"]

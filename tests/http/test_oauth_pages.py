@@ -1,4 +1,4 @@
-"""The way to a provider and back, as a browser goes it, and the pages that say why not."""
+"""A provider sign-in as a browser does it, and its error pages."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_prompt_login_asks_for_a_fresh_sign_in(op: Provider, browser: Client) ->
     assert "prompt" not in begin(browser, f"{LOGIN}?prompt=none")
 
 
-def test_another_name_of_this_machine_goes_to_the_one_that_the_provider_knows(
+def test_another_loopback_name_redirects_to_the_registered_one(
     server: Usher, op: Provider, browser: Client
 ) -> None:
     host = {"Host": f"localhost:{server.port}"}
@@ -161,7 +161,7 @@ def test_an_unknown_provider_is_not_found(browser: Client) -> None:
 # ---- and back --------------------------------------------------------------------------------
 
 
-def test_the_way_back_ends_on_the_app_signed_in(
+def test_the_callback_ends_on_the_app_signed_in(
     server: Usher, op: Provider, browser: Client
 ) -> None:
     answer = come_back(browser, begin(browser))
@@ -180,7 +180,7 @@ def test_the_way_back_ends_on_the_app_signed_in(
 
 
 @pytest.mark.gen_test
-async def test_the_socket_knows_who_came_by_a_provider(server: Usher, op: Provider) -> None:
+async def test_the_socket_identifies_a_user_of_a_provider(server: Usher, op: Provider) -> None:
     browser = sign_in(server)
     async with connect(server, f"?ticket={browser.ticket()}") as socket:
         joined = (await receive(socket))["data"]
@@ -304,7 +304,7 @@ REASONS = {
 
 
 @pytest.mark.parametrize("fault", AUTHORIZE_FAULTS)
-def test_a_wrong_answer_signs_nobody_in(op: Provider, browser: Client, fault: str) -> None:
+def test_a_wrong_answer_refuses_the_sign_in(op: Provider, browser: Client, fault: str) -> None:
     op.misbehave(authorize=fault)
     status, code = REASONS.get(fault, (403, "untrusted"))
     words = refused(come_back(browser, begin(browser)), status, code)
@@ -312,7 +312,7 @@ def test_a_wrong_answer_signs_nobody_in(op: Provider, browser: Client, fault: st
     assert browser.get("/api/auth/me").status == 401
 
 
-def test_a_denial_without_a_state_is_told_as_one(browser: Client, op: Provider) -> None:
+def test_a_denial_without_a_state_is_reported_as_a_denial(browser: Client, op: Provider) -> None:
     words = refused(browser.get(f"{CALLBACK}?error=access_denied"), 403, "denied")
     assert "Mock did not share your account." in words
 
@@ -327,7 +327,7 @@ def test_a_provider_that_has_to_ask_first_is_gone_to_again_and_may_ask(
 
 
 @pytest.mark.parametrize("fault", ID_TOKEN_FAULTS)
-def test_an_id_token_that_is_not_right_signs_nobody_in(
+def test_an_invalid_id_token_refuses_the_sign_in(
     op: Provider, browser: Client, server: Usher, fault: str
 ) -> None:
     op.misbehave(id_token=fault, jwks="oct_key" if fault == "alg_hs256_oct" else ())
@@ -395,7 +395,7 @@ QUICK = [fault for fault in TOKEN_FAULTS if fault not in ("slow", "held", "drip"
 
 
 @pytest.mark.parametrize("fault", QUICK)
-def test_a_token_endpoint_that_errs_signs_nobody_in(
+def test_an_error_of_the_token_endpoint_refuses_the_sign_in(
     op: Provider, browser: Client, fault: str
 ) -> None:
     op.misbehave(token=fault)
@@ -436,7 +436,7 @@ def test_an_address_that_is_only_claimed_does_not_open_the_account(
     assert op.user["email"] not in words
 
 
-def test_a_user_without_an_address_is_told(op: Provider, browser: Client) -> None:
+def test_a_user_without_an_address_gets_an_explanation(op: Provider, browser: Client) -> None:
     del op.user["email"]
     refused(come_back(browser, begin(browser)), 403, "no_email")
 
@@ -449,9 +449,7 @@ def test_one_comes_back_to_the_same_account_whatever_the_address_is_now(
     assert sign_in(server).user["id"] == first.user["id"]
 
 
-def test_the_first_account_of_all_is_told_in_the_log_also_where_a_provider_brought_it(
-    database_kind: str, op: Provider
-) -> None:
+def test_the_first_account_is_logged_also_for_a_provider(database_kind: str, op: Provider) -> None:
     with usher(database_kind, **settings_for(op)) as fresh:
         first = sign_in(fresh)
         assert first.user["role"] == "admin"
@@ -476,7 +474,7 @@ def test_a_disabled_account_stays_out(database_kind: str, op: Provider) -> None:
         assert another_account in answer.text
 
 
-def test_who_may_come_in_is_a_setting(database_kind: str, op: Provider) -> None:
+def test_sign_up_is_a_setting(database_kind: str, op: Provider) -> None:
     rules = {
         "EMAIL_DOMAINS": "heron.example",
         "ROLE_CLAIM": "groups",
@@ -496,7 +494,7 @@ def test_who_may_come_in_is_a_setting(database_kind: str, op: Provider) -> None:
         assert sign_in(server).user["role"] == "user"
 
 
-def test_nobody_new_where_sign_up_is_switched_off(database_kind: str, op: Provider) -> None:
+def test_no_new_user_if_sign_up_is_off(database_kind: str, op: Provider) -> None:
     with usher(database_kind, **settings_for(op, SIGNUP="false")) as server:
         browser = Client(server, browser=True)
         refused(come_back(browser, begin(browser)), 403, "no_account")
@@ -525,9 +523,9 @@ def test_sign_ins_are_counted(server: Usher, op: Provider) -> None:
 
 def posted(browser: Client, path: str, body: str, **headers: str) -> Answer:
     """What a provider's page posts: from another site, and without the cookies of ours."""
-    stranger = Client(browser.server)
+    unauthenticated = Client(browser.server)
     form = {"Content-Type": "application/x-www-form-urlencoded", "Origin": "https://idp.example"}
-    return stranger.call("POST", path, body.encode(), {**form, **headers})
+    return unauthenticated.call("POST", path, body.encode(), {**form, **headers})
 
 
 def test_an_answer_that_is_posted_signs_in_as_one_that_is_navigated_with(
@@ -544,7 +542,7 @@ def test_an_answer_that_is_posted_signs_in_as_one_that_is_navigated_with(
     assert browser.get("/api/auth/me").body["email"] == op.user["email"]
 
 
-def test_it_is_good_in_the_browser_that_began_it_alone(op: Provider, browser: Client) -> None:
+def test_it_is_valid_only_in_the_browser_that_started_it(op: Provider, browser: Client) -> None:
     way_back = urlsplit(back_from(begin(browser)))
     answer = posted(browser, way_back.path, way_back.query)
     refused(Client(browser.server, browser=True).get(answer.headers["Location"]), 400, "stale")
@@ -557,7 +555,7 @@ def test_it_is_good_in_the_browser_that_began_it_alone(op: Provider, browser: Cl
         ("code=" + "c" * 5000, "application/x-www-form-urlencoded"),
     ],
 )
-def test_what_is_posted_twice_or_too_long_goes_nowhere(
+def test_repeated_or_oversized_posts_are_not_redirected(
     op: Provider, browser: Client, body: str, media_type: str
 ) -> None:
     answer = posted(browser, CALLBACK, body, **{"Content-Type": media_type})
@@ -576,6 +574,6 @@ def test_whatever_is_posted_ends_on_the_own_address(
     assert browser.get(answer.headers["Location"]).status in (400, 403)
 
 
-def test_a_refusal_that_is_posted_is_told_too(op: Provider, browser: Client) -> None:
+def test_a_refusal_that_is_posted_is_reported_too(op: Provider, browser: Client) -> None:
     answer = posted(browser, CALLBACK, "error=access_denied")
     refused(browser.get(answer.headers["Location"]), 403, "denied")

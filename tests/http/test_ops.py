@@ -1,4 +1,4 @@
-"""/healthz, /readyz and /metrics: what machines that watch are told."""
+"""/healthz, /readyz and /metrics, for monitoring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bundled front end: which files are served, and under which policy."""
+"""The bundled front end: the served files and their policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passkeys by HTTP alone: made, used to sign in, as second factor and for step-up."""
+"""Passkeys over HTTP: registered, used to sign in, as second factor and for step-up."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def test_a_passkey_signs_in_without_a_name_in_a_browser_and_in_an_app(server: Us
     assert browser.get("/api/sessions").body["items"][0]["method"] == "passkey"
 
 
-def test_what_is_no_passkey_of_anybody_is_refused_like_a_wrong_password(server: Usher) -> None:
+def test_an_unknown_passkey_is_refused_like_a_wrong_password(server: Usher) -> None:
     nobody, key = Client(server), made(sign_up(server))
     once = used(nobody, key)
     assert nobody.post(LOG_IN, {"credential": once, "client": "native"}).status == 200
-    stranger = SoftPasskey(origin(server), rp_id="localhost")
-    for credential in (once, used(nobody, stranger), {}, {"id": "x", "response": {}}):
+    other_passkey = SoftPasskey(origin(server), rp_id="localhost")
+    for credential in (once, used(nobody, other_passkey), {}, {"id": "x", "response": {}}):
         plain_refusal(nobody.post(LOG_IN, {"credential": credential}), 401, "unauthenticated")
     nothings: tuple[Any, ...] = (None, [], "x")
     for nothing in nothings:
@@ -132,11 +132,11 @@ def test_an_address_of_numbers_has_none_and_says_what_works(server: Usher) -> No
     with usher("sqlite", PORT=port, PUBLIC_URL=f"http://127.0.0.1:{port}") as own:
         client = sign_up(own)
         for path in (OPTIONS, f"{PASSKEYS}/options"):
-            told = problem(client.post(path), 409, "no_rp_id")
-            assert f"http://localhost:{port}" in told["detail"]
+            reported = problem(client.post(path), 409, "no_rp_id")
+            assert f"http://localhost:{port}" in reported["detail"]
 
 
-def test_an_administrator_removes_the_factors_of_a_user_who_lost_them() -> None:
+def test_an_administrator_removes_the_factors_of_a_user() -> None:
     with usher("sqlite") as own:
         admin, email = sign_up(own), address()
         client = sign_up(own, email=email)

@@ -1,4 +1,4 @@
-"""Accounts that a backend opens, and the links by which their users set a password."""
+"""Accounts created by a backend, and the links with which their users set a password."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_a_key_opens_an_account_and_its_user_sets_passwords_by_links(
     assert email not in server.log
 
 
-def test_an_administrator_may_open_one_too_and_nobody_else(installation: Installation) -> None:
+def test_only_administrators_may_create_accounts_too(installation: Installation) -> None:
     server, admin = installation
     assert opened(admin, address())["user"]["role"] == "user"
     body = {"email": address(), "name": "Grace"}
@@ -133,7 +133,7 @@ def test_whatever_is_wrong_with_a_link_the_refusal_is_the_same(installation: Ins
     problem(Client(server).post(RESET, {"token": tokens[0]}), 400, "bad_request")
 
 
-def test_a_weak_password_is_told_why_and_leaves_the_link_good(installation: Installation) -> None:
+def test_a_weak_password_is_explained_and_the_link_stays_valid(installation: Installation) -> None:
     server, admin = installation
     token = token_of(server, opened(admin, address())["set_password_url"])
     refused = problem(reset(server, token, "password123"), 400, "weak_password")
@@ -165,7 +165,7 @@ def test_an_account_opened_by_a_key_is_changed_by_it_until_it_is_an_administrato
     plain_refusal(backend.call("PATCH", path, {"disabled": True}), 403, "forbidden")
 
 
-def test_links_that_are_invalid_have_an_hourly_limit_and_a_good_one_is_let_in() -> None:
+def test_invalid_links_have_an_hourly_limit_and_a_valid_one_is_accepted() -> None:
     with usher("sqlite", LIMIT_WRONG_SIGNINS=3) as server:
         admin = sign_up(server)
         token = token_of(server, opened(admin, address())["set_password_url"])
@@ -177,7 +177,7 @@ def test_links_that_are_invalid_have_an_hourly_limit_and_a_good_one_is_let_in() 
         assert reset(server, token).status == 429
 
 
-def test_the_page_is_under_the_strict_policy_and_kept_by_nobody(installation: Installation) -> None:
+def test_the_page_has_the_strict_policy_and_is_not_cached(installation: Installation) -> None:
     answer = Client(installation[0]).get("/set-password")
     assert answer.status == 200
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]

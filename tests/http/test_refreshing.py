@@ -1,4 +1,4 @@
-"""Refreshing and logging out by HTTP."""
+"""Refresh and logout over HTTP."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_refresh_token_is_no_access_token(server: Usher) -> None:
     plain_refusal(client.get("/api/auth/me"), 401, "unauthenticated")
 
 
-def test_a_bad_refresh_cookie_is_taken_away(server: Usher) -> None:
+def test_an_invalid_refresh_cookie_is_deleted(server: Usher) -> None:
     browser = sign_up(server, browser=True)
     browser.cookies["refresh_token"] = "gone"
     plain_refusal(browser.post("/api/auth/refresh"), 401, "unauthenticated")

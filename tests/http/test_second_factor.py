@@ -1,4 +1,4 @@
-"""Authenticator apps and the second step of a sign-in, by HTTP alone."""
+"""Authenticator apps and the second step of a sign-in, over HTTP."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_foreign_page_cannot_answer(server: Usher) -> None:
     "body",
     [{}, {"challenge": "x"}, {"challenge": 1, "code": "1"}, {"challenge": "x", "code": "1" * 65}],
 )
-def test_what_is_no_answer_is_a_bad_request(server: Usher, body: dict[str, object]) -> None:
+def test_an_invalid_answer_is_a_bad_request(server: Usher, body: dict[str, object]) -> None:
     problem(Client(server).post("/api/auth/second-factor", body), 400, "bad_request")
 
 

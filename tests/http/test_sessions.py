@@ -1,4 +1,4 @@
-"""One's own login sessions over HTTP: the list, ending one, ending all others."""
+"""The user's own login sessions over HTTP: the list, ending one, ending all others."""
 
 from __future__ import annotations
 
@@ -114,12 +114,12 @@ def test_a_forwarded_address_counts_from_trusted_proxies_only(
 async def test_the_list_counts_the_sockets_of_each_session(server: Usher) -> None:
     email = address()
     one, two = sign_up(server, email=email), log_in(server, email)
-    stranger = sign_up(server)
+    other_user = sign_up(server)
     async with (
         connect(server, f"?ticket={one.ticket()}") as first,
         connect(server, f"?ticket={one.ticket()}") as second,
         connect(server, f"?ticket={two.ticket()}") as third,
-        connect(server, f"?ticket={stranger.ticket()}") as fourth,
+        connect(server, f"?ticket={other_user.ticket()}") as fourth,
     ):
         for socket in (first, second, third, fourth):
             await event(socket, "joined")
@@ -189,7 +189,7 @@ async def test_ending_all_others_leaves_only_the_current(server: Usher) -> None:
     email = address()
     one = sign_up(server, email=email)
     others = [log_in(server, email) for _ in range(3)]
-    stranger = sign_up(server)
+    other_user = sign_up(server)
     async with (
         connect(server, subprotocols=bearer(one.token)) as kept,
         connect(server, subprotocols=bearer(others[0].token)) as cut,
@@ -203,7 +203,7 @@ async def test_ending_all_others_leaves_only_the_current(server: Usher) -> None:
     for other in others:
         plain_refusal(other.get("/api/auth/me"), 401, "unauthenticated")
     assert Client(server, token=new_token(one)).get("/api/auth/me").status == 200
-    assert stranger.get("/api/auth/me").status == 200
+    assert other_user.get("/api/auth/me").status == 200
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("DELETE", ""), ("DELETE", "/AAAA")])

@@ -1,4 +1,4 @@
-"""`/sign-in` as other apps send people to it: where it ends, and how it is served."""
+"""`/sign-in` for other apps: its redirects and its headers."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_it_continues_to_what_is_ours_or_allowed(server: Usher, ada: Client, tar
 
 
 @pytest.mark.parametrize("target", BAD)
-def test_it_goes_nowhere_else(server: Usher, ada: Client, target: str) -> None:
+def test_it_is_sent_nowhere_else(server: Usher, ada: Client, target: str) -> None:
     path = f"/sign-in?next={quote(target, safe='')}"
     assert next_of(Client(server).get(path)) == "/"
     answer = ada.get(path)
@@ -145,7 +145,7 @@ def test_names_of_this_machine_are_ours_with_our_port_only(server: Usher) -> Non
     assert origins.is_own(f"http://localhost:{server.port}")
 
 
-def test_nobody_is_sent_on_by_a_sign_in_that_has_ended(server: Usher) -> None:
+def test_an_ended_sign_in_redirects_no_user(server: Usher) -> None:
     gone = sign_up(server, browser=True)
     kept = dict(gone.cookies)
     assert gone.post("/api/auth/logout").status == 204
@@ -155,23 +155,21 @@ def test_nobody_is_sent_on_by_a_sign_in_that_has_ended(server: Usher) -> None:
     assert next_of(nonsense.get("/sign-in?next=/board")) == "/board"
 
 
-def test_who_is_signed_in_gets_the_page_that_asks_when_an_app_asks(
-    server: Usher, ada: Client
-) -> None:
+def test_a_signed_in_user_gets_the_consent_page_of_an_app(server: Usher, ada: Client) -> None:
     answer = ada.get(App(server).at("/sign-in"))
     assert answer.status == 200
     assert b'id="confirm"' in answer.text
     assert ada.user["email"].encode() not in answer.text
 
 
-def test_what_is_wrong_with_an_apps_request_is_told_to_the_app(server: Usher) -> None:
+def test_errors_in_an_apps_request_are_reported_to_the_app(server: Usher) -> None:
     app = App(server)
     answer = Client(server).get(app.at("/sign-in", code_challenge_method="plain"))
     assert answer.status == 302
     assert app.said(answer.headers["Location"])["error"] == "invalid_request"
 
 
-def test_it_is_served_under_the_strict_policy_and_kept_by_nobody(server: Usher) -> None:
+def test_it_has_the_strict_policy_and_is_not_cached(server: Usher) -> None:
     answer = Client(server).get("/sign-in")
     headers = answer.headers
     policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
@@ -220,7 +218,7 @@ def servers_default() -> Iterator[Usher]:
         yield running
 
 
-def test_the_way_to_a_provider_continues_refusing_a_target_off_the_site(server: Usher) -> None:
+def test_a_provider_sign_in_refuses_a_target_off_the_site(server: Usher) -> None:
     for target in BAD[2:8]:
         answer = Client(server).get(f"/oauth/nobody/login?{urlencode({'next': target})}")
         assert answer.status == 400

@@ -1,4 +1,4 @@
-"""`POST /api/ws/ticket`: who gets a ticket, what it is worth and for how long."""
+"""`POST /api/ws/ticket`: who gets a ticket, and how long it is valid."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_no_two_tickets_are_the_same(server: Usher) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_ticket_lives_as_long_as_the_setting_says(database_kind: str) -> None:
+async def test_a_ticket_is_valid_as_long_as_the_setting_says(database_kind: str) -> None:
     with usher(database_kind, TICKET_TTL_SECONDS=0.3) as server:
         client = sign_up(server)
         answer = client.post("/api/ws/ticket")
@@ -57,7 +57,7 @@ async def test_a_ticket_lives_as_long_as_the_setting_says(database_kind: str) ->
 
 
 @pytest.mark.gen_test
-async def test_a_ticket_dies_with_its_session(server: Usher) -> None:
+async def test_a_ticket_ends_with_its_session(server: Usher) -> None:
     email = address()
     client, other = sign_up(server, email=email), log_in(server, email)
     ticket, others = client.ticket(), other.ticket()

@@ -62,21 +62,21 @@ def test_a_backend_learns_whose_token_it_is(installation: Installation) -> None:
     ada = sign_up(installation.server)
     answer = installation.introspect(ada.token)
     assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
-    told = answer.body
-    assert set(told) == {
+    reported = answer.body
+    assert set(reported) == {
         *("active", "sub", "sid", "role", "name", "exp", "iat", "iss", "aud", "token_type"),
         *("auth_time", "acr"),
     }
-    assert told["active"] is True
-    assert (told["sub"], told["name"], told["role"]) == (ada.user["id"], "Ada", "user")
-    assert (told["token_type"], told["acr"], told["iss"]) == (
+    assert reported["active"] is True
+    assert (reported["sub"], reported["name"], reported["role"]) == (ada.user["id"], "Ada", "user")
+    assert (reported["token_type"], reported["acr"], reported["iss"]) == (
         "Bearer",
         "1",
         installation.server.origin,
     )
-    assert told["iat"] - 1 <= told["auth_time"] <= told["iat"] < told["exp"]
+    assert reported["iat"] - 1 <= reported["auth_time"] <= reported["iat"] < reported["exp"]
     (session,) = ada.get("/api/sessions").body["items"]
-    assert told["sid"] == session["id"]
+    assert reported["sid"] == session["id"]
 
 
 def test_of_anything_else_it_learns_nothing(installation: Installation) -> None:
@@ -162,15 +162,15 @@ def test_a_proxy_learns_whose_request_it_holds(installation: Installation) -> No
         answer = client.post(path, body | {"client": "browser" if browser else "native"})
         client.token = answer.body.get("access_token")
         user = answer.body["user"]
-        told = verify(client)
-        assert (told.status, told.text) == (200, b"")
-        assert told.headers["X-Usher-User-Id"] == user["id"]
-        assert told.headers["X-Usher-User-Name"] == quote("Zoë %&\u4e2d", safe="")
-        assert unquote(told.headers["X-Usher-User-Name"]) == user["name"]
-        assert told.headers["X-Usher-Role"] == "user"
+        reported = verify(client)
+        assert (reported.status, reported.text) == (200, b"")
+        assert reported.headers["X-Usher-User-Id"] == user["id"]
+        assert reported.headers["X-Usher-User-Name"] == quote("Zoë %&\u4e2d", safe="")
+        assert unquote(reported.headers["X-Usher-User-Name"]) == user["name"]
+        assert reported.headers["X-Usher-Role"] == "user"
         sessions = client.get("/api/sessions").body["items"]
-        assert told.headers["X-Usher-Session-Id"] in [one["id"] for one in sessions]
-        assert told.headers["Cache-Control"] == "no-store"
+        assert reported.headers["X-Usher-Session-Id"] in [one["id"] for one in sessions]
+        assert reported.headers["Cache-Control"] == "no-store"
 
 
 def test_without_a_credential_or_with_an_app_token_it_is_401(installation: Installation) -> None:
@@ -250,12 +250,12 @@ def test_an_app_token_is_checked_offline_with_the_published_keys(
     keys = jwt.PyJWKClient(f"{installation.server.url}/.well-known/jwks.json")
     token = answer.body["token"]
     key = keys.get_signing_key_from_jwt(token)
-    told = jwt.decode(token, key, ["ES256"], audience="shop", issuer=installation.server.origin)
-    assert (told["sub"], told["name"], told["role"]) == (ada.user["id"], "Ada", "user")
-    assert told["exp"] - told["iat"] == 300
+    reported = jwt.decode(token, key, ["ES256"], audience="shop", issuer=installation.server.origin)
+    assert (reported["sub"], reported["name"], reported["role"]) == (ada.user["id"], "Ada", "user")
+    assert reported["exp"] - reported["iat"] == 300
     introspected = installation.introspect(token).body
-    assert {name: told[name] for name in introspected if name in told} == {
-        name: value for name, value in introspected.items() if name in told
+    assert {name: reported[name] for name in introspected if name in reported} == {
+        name: value for name, value in introspected.items() if name in reported
     }
     assert introspected["active"] is True
 

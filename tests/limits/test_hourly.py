@@ -1,4 +1,4 @@
-"""Limits by the hour: exact under parallel requests, for all nodes while Redis answers."""
+"""Hourly limits: exact under concurrency, and over all nodes while Redis is available."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_all_are_accepted_in_one_round_trip(redis_server: RealRedis) -> None:
     run(work())
 
 
-def test_who_continues_against_a_full_window_is_refused_without_redis(
+def test_a_sender_over_the_limit_is_refused_without_redis(
     redis_server: RealRedis,
 ) -> None:
     async def work() -> None:

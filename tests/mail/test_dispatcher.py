@@ -1,4 +1,4 @@
-"""Sending mails, to a real mail server: once, in the background, whatever fails."""
+"""Sending mails to a real mail server: once, in the background, despite faults."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_it_signs_in_over_tls_whose_certificate_it_checks(
         assert implicit or (session.ssl is not None and session.authenticated)
 
 
-def test_no_mail_and_no_password_goes_to_a_server_without_starttls(
+def test_no_mail_and_no_password_is_sent_to_a_server_without_starttls(
     database_url: str, server: MailServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = f"smtp://usher:geheim@127.0.0.1:{server.port}?starttls=on"
@@ -207,7 +207,7 @@ def test_a_wrong_password_is_said_once_without_it_and_tried_again_with_pauses(
         assert server.tried == 0
     said = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [record.getMessage() for record in said] == [
-        "mails wait: signing in to the mail server failed (reply 535); tried again, with pauses"
+        "mails are waiting: signing in to the mail server failed (reply 535); retried with pauses"
     ]
     assert ADA not in caplog.text
 
@@ -236,7 +236,7 @@ def test_a_mail_server_that_comes_back_gets_all_that_waited(
             assert await one.waiting() == []
 
     asyncio.run(check())
-    assert caplog.text.count("mails wait:") == 1
+    assert caplog.text.count("mails are waiting:") == 1
     assert caplog.text.count("mails are sent again") == 1
 
 
@@ -265,7 +265,7 @@ def test_a_mail_that_is_refused_for_now_is_tried_again_later_and_delays_no_other
 
 
 @pytest.mark.parametrize("where", ["RCPT", "DATA"])
-def test_a_mail_that_is_refused_for_good_is_dropped(
+def test_a_permanently_refused_mail_is_dropped(
     database_url: str, server: MailServer, where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "usher")
@@ -429,7 +429,7 @@ def test_unauthenticated_clients_fill_their_share_of_the_outbox_only(
     asyncio.run(check())
 
 
-def test_what_strangers_ask_for_keeps_no_notice_waiting(
+def test_requests_of_unauthenticated_clients_delay_no_notice(
     database_url: str, server: MailServer
 ) -> None:
     async def check() -> None:

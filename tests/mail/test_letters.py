@@ -1,4 +1,4 @@
-"""What mails look like: headers, text and HTML, own templates."""
+"""The format of mails: headers, text and HTML, custom templates."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sent(letter: Letter, letters: Letters | None = None) -> bytes:
 
 
 @pytest.mark.parametrize("kind", LETTER_KINDS)
-def test_each_kind_says_who_writes_and_links_to_the_public_url_only(kind: LetterKind) -> None:
+def test_each_kind_names_the_sender_and_links_to_the_public_url_only(kind: LetterKind) -> None:
     values = dict.fromkeys(KINDS[kind].values, LINK)
     mail = parsed(sent(Letter(kind, "ada@example.org", values)))
     text, html = text_of(mail), html_of(mail)

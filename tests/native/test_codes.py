@@ -1,4 +1,4 @@
-"""Codes of native sign-ins: used once on any number of nodes, in time, and with their verifier."""
+"""Codes of native sign-ins: used once over all nodes, in time, and with their verifier."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_code_becomes_a_login_session_of_the_app(database_url: str) -> N
         assert app.user == browser.user
         assert app.claims.sid != browser.claims.sid
         assert (await one.refresh.rotation.refresh(app.refresh_token.reveal())).user == app.user
-        listed = {row.id: row for row in await one.login_sessions.living(app.user.id)}
+        listed = {row.id: row for row in await one.login_sessions.active(app.user.id)}
         session = listed[app.claims.sid]
         assert (session.client, session.device, session.ip) == ("native", "an app", "192.0.2.8")
         assert session.method == "password"
@@ -80,7 +80,7 @@ async def test_a_code_becomes_a_login_session_of_the_app(database_url: str) -> N
 
 
 @pytest.mark.gen_test
-async def test_of_a_hundred_who_race_on_two_nodes_one_gets_it_and_keeps_it_not(
+async def test_of_a_hundred_concurrent_callers_on_two_nodes_one_succeeds(
     database_url: str,
 ) -> None:
     async with two_nodes(database_url) as both:
@@ -147,8 +147,8 @@ async def test_a_code_has_a_minute_by_whatever_clock(database_url: str) -> None:
         parts.clock.forward(-CODE_SECONDS - 10.0)
         assert REFUSED in await refused(parts, codes[2]), "a clock that was set back"
         parts.clock.forward(CODE_SECONDS + 100.0)
-        living = await parts.login_sessions.living(browser.user.id)
-        assert len(living) == 2, "the browser's and the app's: one that nobody came for is over"
+        active = await parts.login_sessions.active(browser.user.id)
+        assert len(active) == 2, "the browser's and the app's: one that nobody came for is over"
 
 
 @pytest.mark.gen_test
@@ -170,7 +170,9 @@ async def test_what_ends_login_sessions_ends_one_that_waits(database_url: str) -
 
 
 @pytest.mark.gen_test
-async def test_the_session_of_an_app_is_no_new_proof_of_who_a_user_is(database_url: str) -> None:
+async def test_the_session_of_an_app_does_not_count_as_a_new_authentication(
+    database_url: str,
+) -> None:
     async with node(database_url) as parts:
         browser = await parts.signed_in()
         proven = parts.clock()
@@ -198,9 +200,10 @@ async def test_only_a_whole_live_sign_in_of_a_browser_makes_one(database_url: st
         await parts.session_ends.end(one.user.id, one.claims.sid, "logout")
         with pytest.raises(Unauthenticated):
             await code_of(parts, one)
-        assert await parts.login_sessions.living(one.user.id) == []
+        assert await parts.login_sessions.active(one.user.id) == []
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_an_hour_has_sixty_codes_for_a_user(database_url: str) -> None:
     async with node(database_url) as parts:
@@ -213,7 +216,7 @@ async def test_an_hour_has_sixty_codes_for_a_user(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_guesses_codes_is_limited_and_who_has_one_is_not(database_url: str) -> None:
+async def test_guessing_codes_is_limited_and_a_valid_code_is_not(database_url: str) -> None:
     async with node(database_url) as parts:
         code = await code_of(parts, await parts.signed_in())
         guesses = ["", "x", "usher_nc_" + "x" * 65, code[:-1] + "x", "x" * 10_000, "\ud800"]

@@ -1,4 +1,4 @@
-"""What a native app may ask for, and where it may be answered: nowhere that others can read."""
+"""Authorization requests of native apps, and the redirect URIs that are accepted."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_program_of_this_machine_or_a_listed_app_is_answered(uri: str) -> None
         "https://app.example:443/signed-in",
     ],
 )
-def test_nobody_else_is(uri: str) -> None:
+def test_other_redirect_uris_are_refused(uri: str) -> None:
     assert not may_be_answered(uri, LISTED)
     with pytest.raises(RedirectRefused):
         read_request({**GOOD, "redirect_uri": [uri]}, LISTED)
@@ -158,7 +158,7 @@ def test_a_request_is_read() -> None:
         ("scope", ["a", "b"]),
     ],
 )
-def test_what_is_wrong_with_the_rest_is_told_to_the_app(name: str, values: list[str]) -> None:
+def test_other_errors_are_reported_to_the_app(name: str, values: list[str]) -> None:
     with pytest.raises(RequestRefused) as refused:
         read_request({**GOOD, name: values}, ())
     assert refused.value.request.redirect_uri == LOOPBACK
@@ -206,13 +206,13 @@ def test_an_answer_keeps_what_the_redirect_uri_says() -> None:
         (UsherError(), "server_error"),
     ],
 )
-def test_every_refusal_has_a_word_of_the_protocol(error: UsherError, word: str) -> None:
+def test_every_refusal_has_an_error_code_of_the_protocol(error: UsherError, word: str) -> None:
     url = refusal_url(NativeRequest(LOOPBACK, None, CHALLENGE), ISSUER, error)
     said = parse_qs(urlsplit(url).query)
     assert said == {"error": [word], "error_description": [error.code], "iss": [ISSUER]}
 
 
-def test_a_user_is_shown_where_it_goes() -> None:
+def test_the_user_sees_the_redirect_target() -> None:
     assert shown_target(LOOPBACK) == "127.0.0.1:49152"
     assert shown_target("com.example.app:/callback") == "com.example.app"
     assert shown_target("https://app.example/signed-in") == "app.example"

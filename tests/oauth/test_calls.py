@@ -1,4 +1,4 @@
-"""Worker threads for calls to providers: few, bounded, and each provider's own."""
+"""Worker threads for calls to providers: bounded, and separate for each provider."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_as_many_calls_as_threads_are_in_progress_and_the_rest_wait() -> N
 
 
 @pytest.mark.gen_test
-async def test_who_finds_the_queue_full_is_told_at_once() -> None:
+async def test_a_full_queue_is_reported_at_once() -> None:
     work = Held()
     with threads(threads=1, max_waiting=2) as calls:
         running = [started(calls, work) for _ in range(3)]
@@ -86,7 +86,7 @@ async def test_who_finds_the_queue_full_is_told_at_once() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_gives_up_frees_a_place_only_once_the_thread_is_done() -> None:
+async def test_a_cancelled_caller_releases_its_slot_only_when_the_thread_is_done() -> None:
     work = Held()
     with threads(threads=1, max_waiting=0, give_up=0.5) as calls:
         with pytest.raises(ProviderUnavailable, match="no answer in time"):
@@ -148,7 +148,7 @@ async def test_a_caller_that_is_cancelled_takes_waiting_work_with_it_and_no_othe
 
 
 @pytest.mark.gen_test
-async def test_closing_tells_those_who_wait_and_lets_what_is_in_progress_end() -> None:
+async def test_closing_notifies_waiters_and_lets_work_in_progress_end() -> None:
     work = Held()
     with threads(threads=1) as calls:
         running, waiting = started(calls, work), started(calls, work)

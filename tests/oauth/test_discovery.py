@@ -1,4 +1,4 @@
-"""What a provider says of itself: taken from its own document only, and kept for a while."""
+"""The metadata of a provider: only from its own document, and cached."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_the_document_is_fetched_again_when_its_time_has_ended_and_not_before(op
     assert op.count("discovery") == 2
 
 
-def test_many_who_want_it_at_once_cause_one_fetch(op: Provider) -> None:
+def test_concurrent_requests_cause_one_fetch(op: Provider) -> None:
     op.misbehave(discovery="held")
     discovery = discovery_of(op)
     with ThreadPoolExecutor(20) as pool:

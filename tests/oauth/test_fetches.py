@@ -1,4 +1,4 @@
-"""One fetch for all who wait, its failure too; and few that strangers cause."""
+"""Concurrent callers share a fetch and its failure; unauthenticated clients cause few fetches."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def fails() -> NoReturn:
     raise ProviderUnavailable("the provider hangs up")
 
 
-def test_a_fetch_gives_what_it_brings_and_a_failure_does_not_last() -> None:
+def test_a_fetch_returns_its_result_and_a_failure_is_not_cached() -> None:
     fetches = Fetches(Clock())
     with pytest.raises(ProviderUnavailable, match="hangs up"):
         fetches.make(fails, fetches.failed)
     assert fetches.make(lambda: "document", fetches.failed) == "document"
 
 
-def test_who_waited_for_a_fetch_that_failed_does_not_try_again() -> None:
+def test_waiters_of_a_failed_fetch_do_not_retry() -> None:
     fetches, calls = Fetches(Clock()), 0
     waiting = threading.Semaphore(0)
     let_go = threading.Event()

@@ -1,4 +1,4 @@
-"""GitHub: who somebody is by number, the address that is verified, and what errs there."""
+"""GitHub: users by number, verified addresses, and its errors."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def hub() -> Iterator[GitHub]:
 
 
 def test_a_user_is_known_by_number_and_by_the_primary_address(hub: GitHub) -> None:
-    person, grant = exchanged(github_provider(hub))
-    assert person.subject == str(hub.user["id"])
-    assert person.issuer == f"{hub.origin}/login/oauth"
-    assert (person.email, person.email_verified) == ("octocat@example.com", True)
-    assert (person.name, person.sid) == ("Mona Lisa Octocat", None)
-    assert person.claims["login"] == "octocat"
+    profile, grant = exchanged(github_provider(hub))
+    assert profile.subject == str(hub.user["id"])
+    assert profile.issuer == f"{hub.origin}/login/oauth"
+    assert (profile.email, profile.email_verified) == ("octocat@example.com", True)
+    assert (profile.name, profile.sid) == ("Mona Lisa Octocat", None)
+    assert profile.claims["login"] == "octocat"
     assert grant.scopes == "read:user user:email"
     assert (grant.refresh_token, grant.expires_at, grant.id_token) == (None, None, None)
 
@@ -52,16 +52,16 @@ def test_a_user_is_known_by_number_and_by_the_primary_address(hub: GitHub) -> No
 def test_an_app_whose_tokens_expire_has_them_refreshed(hub: GitHub) -> None:
     hub.expiring = True
     one = github_provider(hub)
-    person, grant = exchanged(one)
+    profile, grant = exchanged(one)
     assert grant.refresh_token is not None
     assert grant.expires_at is not None
-    fresh = one.refresh(grant.refresh_token, person.subject)
+    fresh = one.refresh(grant.refresh_token, profile.subject)
     assert fresh.access_token.reveal() != grant.access_token.reveal()
     with pytest.raises(GrantEnded):
-        one.refresh(grant.refresh_token, person.subject)
+        one.refresh(grant.refresh_token, profile.subject)
 
 
-def test_the_way_there_asks_for_what_is_needed_and_nothing_of_openid(hub: GitHub) -> None:
+def test_the_authorization_request_has_the_needed_scopes_and_not_openid(hub: GitHub) -> None:
     start = new_start()
     asked = parse_qs(urlsplit(github_provider(hub).authorization_url(start, None)).query)
     assert asked["scope"] == ["read:user user:email"]
@@ -104,7 +104,7 @@ def test_the_challenge_is_sent_and_checked_where_the_server_knows_it(hub: GitHub
 
 
 @pytest.mark.parametrize("fault", sorted(GITHUB_FAULTS["user"]))
-def test_each_fault_of_the_user_signs_nobody_in(hub: GitHub, fault: str) -> None:
+def test_each_fault_of_the_user_refuses_the_sign_in(hub: GitHub, fault: str) -> None:
     hub.misbehave(user=fault)
     hub.drip_interval = 0.05
     expected = SignInRefused if fault in UNTRUSTED else ProviderUnavailable
@@ -125,8 +125,8 @@ def test_each_fault_of_the_addresses_gives_no_address_or_no_answer(hub: GitHub, 
     hub.misbehave(emails=fault)
     hub.drip_interval = 0.05
     if fault in (*NO_ADDRESS, "json_array"):
-        person, _ = exchanged(github_provider(hub))
-        assert (person.email, person.email_verified) == ("", False)
+        profile, _ = exchanged(github_provider(hub))
+        assert (profile.email, profile.email_verified) == ("", False)
     else:
         with hurried(fault), pytest.raises(ProviderUnavailable):
             exchanged(github_provider(hub))
@@ -155,8 +155,8 @@ def test_only_the_primary_address_counts_and_only_true_is_verified(
     hub: GitHub, emails: list[dict[str, Any]], expected: tuple[str, bool]
 ) -> None:
     hub.emails = emails
-    person, _ = exchanged(github_provider(hub))
-    assert (person.email, person.email_verified) == expected
+    profile, _ = exchanged(github_provider(hub))
+    assert (profile.email, profile.email_verified) == expected
 
 
 def test_the_public_address_of_a_profile_is_not_looked_at(hub: GitHub) -> None:
@@ -167,7 +167,9 @@ def test_the_public_address_of_a_profile_is_not_looked_at(hub: GitHub) -> None:
 @pytest.mark.parametrize(
     ("name", "shown"), [("Mona", "Mona"), (None, "octocat"), ("  ", "octocat"), (7, "octocat")]
 )
-def test_who_has_no_name_is_called_by_the_login(hub: GitHub, name: object, shown: str) -> None:
+def test_a_user_without_a_name_gets_the_login_as_name(
+    hub: GitHub, name: object, shown: str
+) -> None:
     hub.user["name"] = name
     assert exchanged(github_provider(hub))[0].name == shown
 
@@ -182,7 +184,7 @@ def test_giving_back_takes_the_whole_authorisation_away(hub: GitHub) -> None:
 
 
 @pytest.mark.parametrize("fault", sorted(GITHUB_FAULTS["revoke"]))
-def test_each_fault_of_giving_back_is_said_or_does_no_harm(hub: GitHub, fault: str) -> None:
+def test_each_fault_of_a_token_revocation_is_reported_or_ignored(hub: GitHub, fault: str) -> None:
     one = github_provider(hub)
     _, grant = exchanged(one)
     hub.misbehave(revoke=fault)
@@ -202,7 +204,7 @@ def test_each_fault_of_giving_back_is_said_or_does_no_harm(hub: GitHub, fault: s
     assert hub.elsewhere.requests == []
 
 
-def test_it_has_no_logout_tokens_and_no_way_to_sign_out(hub: GitHub) -> None:
+def test_it_has_no_logout_tokens_and_no_logout_endpoint(hub: GitHub) -> None:
     one = github_provider(hub)
     assert one.logout_token("a.b.c") is None
     assert one.end_session_url(None, "https://usher.example/") is None

@@ -1,4 +1,4 @@
-"""Calls to providers: bounded in time and in size, never led away, never in clear."""
+"""Calls to providers: bounded in time and size, without redirects, and encrypted."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def talking(talk: Callable[[socket.socket, threading.Event], None]) -> Iterator[
 
 
 @pytest.mark.parametrize("fault", sorted(TRANSPORT_FAULTS))
-def test_each_fault_on_the_way_is_no_answer_within_the_time(op: Provider, fault: str) -> None:
+def test_each_network_fault_is_a_timeout_or_no_response(op: Provider, fault: str) -> None:
     op.misbehave(discovery=fault)
     op.drip_interval = 0.05
     with within_bounds(), hurried(fault, SECONDS):
@@ -106,10 +106,10 @@ def test_what_was_cut_off_is_said_in_the_log(op: Provider, fault: str) -> None:
     op.drip_interval = 0.05
     # Where nothing comes at all the limit of a single read ends just behind that of the whole
     # call, and on a busy machine now and then before it.
-    told = r"no complete response within 0\.7 s"
+    reported = r"no complete response within 0\.7 s"
     if fault in {"slow", "held"}:
-        told += "|ReadTimeout"
-    with hurried(seconds=SECONDS), pytest.raises(ProviderUnavailable, match=told):
+        reported += "|ReadTimeout"
+    with hurried(seconds=SECONDS), pytest.raises(ProviderUnavailable, match=reported):
         get_json(op.url("discovery"))
 
 
@@ -295,7 +295,7 @@ def test_a_netrc_of_the_machine_is_not_used(
     assert "Authorization" not in op.requests[0].headers
 
 
-def test_what_goes_to_this_machine_in_clear_goes_through_no_proxy(
+def test_plain_http_to_loopback_uses_no_proxy(
     op: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("NO_PROXY", "no_proxy"):
@@ -306,7 +306,7 @@ def test_what_goes_to_this_machine_in_clear_goes_through_no_proxy(
     assert op.elsewhere.requests == []
 
 
-def test_a_certificate_that_nobody_verified_is_refused(tmp_path: Path) -> None:
+def test_an_unverified_certificate_is_refused(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate(tmp_path))
     got: list[bytes] = []

@@ -1,4 +1,4 @@
-"""The keys of a provider: found when they change, and no reason to be made to fetch."""
+"""The keys of a provider: fetched when they change, and not on demand of attackers."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def test_each_fault_of_the_key_set_is_no_key_set(op: Provider, fault: str) -> No
 
 
 @pytest.mark.parametrize("quirk", sorted(JWKS_QUIRKS))
-def test_each_quirk_of_the_key_set_leaves_the_good_key_in_it(op: Provider, quirk: str) -> None:
+def test_each_quirk_of_the_key_set_leaves_the_valid_key(op: Provider, quirk: str) -> None:
     op.misbehave(jwks=quirk)
     keys = keys_of(op)
     assert kids(wanted(keys, op.keys[0].kid)) == [op.keys[0].kid]
     assert kids(wanted(keys, None)) == [op.keys[0].kid], "and none beside it that could sign"
 
 
-def test_symmetric_keys_are_no_keys_for_anybody(op: Provider) -> None:
+def test_symmetric_keys_are_never_accepted(op: Provider) -> None:
     op.misbehave(jwks="oct_key")
     keys = keys_of(op)
     for algorithm in KEY_TYPES:
@@ -138,7 +138,7 @@ def test_keys_are_fetched_once_and_kept_as_long_as_the_answer_says(op: Provider)
     assert keys.jwk_set_cache.lifespan == MIN_LIFETIME_SECONDS
 
 
-def test_many_who_want_a_key_at_once_cause_one_fetch(op: Provider) -> None:
+def test_concurrent_requests_for_a_key_cause_one_fetch(op: Provider) -> None:
     op.misbehave(jwks="held")
     keys = keys_of(op)
     with ThreadPoolExecutor(20) as pool:
@@ -188,7 +188,7 @@ def test_nor_while_the_provider_is_down(op: Provider) -> None:
     assert op.count("jwks") == 1
 
 
-def test_nor_do_they_keep_those_from_it_who_were_sent_there(op: Provider) -> None:
+def test_nor_do_they_prevent_a_fetch_for_a_sign_in(op: Provider) -> None:
     keys = keys_of(op)
     assert wanted(keys, "nobody", unauthenticated=True) == []
     op.rotate()

@@ -1,4 +1,4 @@
-"""A provider by discovery: what it is asked, what is taken of it, and its oddities."""
+"""A provider by discovery: requests, accepted responses, and oddities."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def refresh_token(grant: Grant) -> Secret:
 # ---- the way there -------------------------------------------------------------------------
 
 
-def test_the_way_there_asks_for_who_it_is_with_a_nonce(op: Provider) -> None:
+def test_the_authorization_request_has_the_openid_scope_and_a_nonce(op: Provider) -> None:
     start = new_start()
     url = oidc(op).authorization_url(start, None)
     assert url.startswith(op.url("authorize") + "?")
@@ -122,12 +122,12 @@ def test_where_it_does_not_say_so_it_may_be_missing_and_not_wrong(op: Provider) 
 
 
 @pytest.mark.parametrize("path", ["", "/", "/realms/usher"])
-def test_a_user_who_signs_in_is_who_the_id_token_says(path: str) -> None:
+def test_the_signed_in_user_is_that_of_the_id_token(path: str) -> None:
     with provider(path=path) as op:
-        person, grant = exchanged(oidc(op))
-        assert (person.issuer, person.subject, person.sid) == (op.issuer, op.user["sub"], op.sid)
-        assert (person.email, person.email_verified) == ("ada@example.com", True)
-        assert person.name == "Ada Lovelace"
+        profile, grant = exchanged(oidc(op))
+        assert (profile.issuer, profile.subject, profile.sid) == (op.issuer, op.user["sub"], op.sid)
+        assert (profile.email, profile.email_verified) == ("ada@example.com", True)
+        assert profile.name == "Ada Lovelace"
         assert grant.refresh_token is not None
         assert op.count("userinfo") == 0, "nothing was missing"
 
@@ -138,13 +138,13 @@ def test_what_the_id_token_lacks_is_asked_of_the_userinfo_endpoint(
 ) -> None:
     op.claims_in = claims_in
     op.user["groups"] = ["staff"]
-    person, grant = exchanged(oidc(op, role_claim="groups"))
-    assert (person.email, person.email_verified, person.name) == (
+    profile, grant = exchanged(oidc(op, role_claim="groups"))
+    assert (profile.email, profile.email_verified, profile.name) == (
         "ada@example.com",
         True,
         "Ada Lovelace",
     )
-    assert person.claims["groups"] == ["staff"]
+    assert profile.claims["groups"] == ["staff"]
     assert op.count("userinfo") == (claims_in == "userinfo")
     for seen in op.at("userinfo"):
         assert seen.headers["Authorization"] == f"Bearer {grant.access_token.reveal()}"
@@ -163,7 +163,7 @@ def test_it_is_asked_only_where_something_is_missing(
 
 
 @pytest.mark.parametrize("fault", sorted(USERINFO_FAULTS))
-def test_each_fault_of_the_userinfo_endpoint_signs_nobody_in(op: Provider, fault: str) -> None:
+def test_each_fault_of_the_userinfo_endpoint_refuses_the_sign_in(op: Provider, fault: str) -> None:
     op.claims_in = "userinfo"
     op.misbehave(userinfo=fault)
     op.drip_interval = 0.05
@@ -176,8 +176,8 @@ def test_each_fault_of_the_userinfo_endpoint_signs_nobody_in(op: Provider, fault
 def test_without_a_userinfo_endpoint_the_id_token_has_to_do(op: Provider) -> None:
     op.claims_in = "userinfo"
     op.misbehave(discovery="no_userinfo")
-    person, _ = exchanged(oidc(op))
-    assert (person.subject, person.email, person.name) == (op.user["sub"], "", "")
+    profile, _ = exchanged(oidc(op))
+    assert (profile.subject, profile.email, profile.name) == (op.user["sub"], "", "")
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_an_address_is_verified_where_the_provider_says_so(
         ({}, {"email": "b@x.example", "email_verified": True}, ("b@x.example", True)),
     ],
 )  # fmt: skip
-def test_an_address_is_verified_by_who_says_the_address(
+def test_the_document_with_the_address_says_whether_it_is_verified(
     op: Provider,
     in_id_token: dict[str, Any],
     in_userinfo: dict[str, Any],
@@ -232,8 +232,8 @@ def test_an_address_is_verified_by_who_says_the_address(
     sub = op.user["sub"]
     op.user = {"sub": sub, **in_userinfo}
     op.id_token_claims = {"email": LEFT_OUT, "email_verified": LEFT_OUT, **in_id_token}
-    person, _ = exchanged(oidc(op))
-    assert (person.email, person.email_verified) == expected
+    profile, _ = exchanged(oidc(op))
+    assert (profile.email, profile.email_verified) == expected
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_a_name_is_a_text_of_reasonable_length(
 # ---- what errs -----------------------------------------------------------------------------
 
 
-def test_an_answer_without_an_id_token_signs_nobody_in(op: Provider) -> None:
+def test_a_response_without_an_id_token_refuses_the_sign_in(op: Provider) -> None:
     op.misbehave(token="no_id_token")
     with pytest.raises(SignInRefused) as caught:
         exchanged(oidc(op))
@@ -285,14 +285,14 @@ def test_each_fault_of_discovery_breaks_the_sign_in_and_no_secret_leaves(
 def test_each_quirk_of_discovery_leaves_the_sign_in_whole(op: Provider, quirk: str) -> None:
     op.misbehave(discovery=quirk)
     one = oidc(op)
-    person, grant = exchanged(one)
-    assert person.subject == op.user["sub"]
+    profile, grant = exchanged(one)
+    assert profile.subject == op.user["sub"]
     one.revoke(grant)
     one.end_session_url(grant.id_token, "https://usher.example/")
 
 
 @pytest.mark.parametrize("fault", sorted(JWKS_FAULTS))
-def test_each_fault_of_the_keys_signs_nobody_in(op: Provider, fault: str) -> None:
+def test_each_fault_of_the_keys_refuses_the_sign_in(op: Provider, fault: str) -> None:
     op.misbehave(jwks=fault)
     op.drip_interval = 0.05
     expected = SignInRefused if fault == "only_others" else ProviderUnavailable
@@ -335,59 +335,59 @@ def test_keys_that_have_moved_are_found_where_they_are_now(op: Provider) -> None
 
 def test_a_refresh_gives_new_tokens_of_the_same_user(op: Provider) -> None:
     one = oidc(op)
-    person, grant = exchanged(one)
-    fresh = one.refresh(refresh_token(grant), person.subject)
+    profile, grant = exchanged(one)
+    fresh = one.refresh(refresh_token(grant), profile.subject)
     assert fresh.access_token.reveal() == op.access_tokens[-1]
     assert fresh.id_token is not None
     op.misbehave(refresh="no_id_token")
-    assert one.refresh(refresh_token(fresh), person.subject).id_token is None
+    assert one.refresh(refresh_token(fresh), profile.subject).id_token is None
 
 
 def test_tokens_of_another_user_are_refused(op: Provider) -> None:
     one = oidc(op)
-    person, grant = exchanged(one)
+    profile, grant = exchanged(one)
     op.misbehave(refresh="sub_changed")
     with pytest.raises(SubjectChanged) as caught:
-        one.refresh(refresh_token(grant), person.subject)
+        one.refresh(refresh_token(grant), profile.subject)
     assert caught.value.reason is Reason.UNTRUSTED
 
 
 @pytest.mark.parametrize(
-    "fault", ["alg_none", "key_of_stranger", "aud_wrong", "iss_other", "kid_unknown", "garbage"]
+    "fault", ["alg_none", "key_of_another", "aud_wrong", "iss_other", "kid_unknown", "garbage"]
 )
 def test_an_id_token_of_a_refresh_is_checked_once_what_came_is_there(
     op: Provider, fault: str
 ) -> None:
     one = oidc(op)
-    person, grant = exchanged(one)
+    profile, grant = exchanged(one)
     op.misbehave(id_token=fault)
-    fresh = one.refresh(refresh_token(grant), person.subject)
+    fresh = one.refresh(refresh_token(grant), profile.subject)
     assert fresh.access_token.reveal() == op.access_tokens[-1]
     with pytest.raises(SignInRefused):
         one.check_refreshed(fresh)
     op.behave()
-    one.check_refreshed(one.refresh(refresh_token(fresh), person.subject))
+    one.check_refreshed(one.refresh(refresh_token(fresh), profile.subject))
 
 
 @pytest.mark.parametrize("place", ["discovery", "jwks"])
 def test_a_refresh_token_is_not_used_up_while_its_answer_could_not_be_checked(
     op: Provider, place: str
 ) -> None:
-    person, grant = exchanged(oidc(op))
+    profile, grant = exchanged(oidc(op))
     elsewhere = oidc(op)  # another node, which knows neither document yet
     op.faults.set(place, "http_503")
     with pytest.raises(ProviderUnavailable):
-        elsewhere.refresh(refresh_token(grant), person.subject)
+        elsewhere.refresh(refresh_token(grant), profile.subject)
     op.behave()
-    assert elsewhere.refresh(refresh_token(grant), person.subject).access_token
+    assert elsewhere.refresh(refresh_token(grant), profile.subject).access_token
 
 
 def test_a_session_that_the_provider_ended_has_ended(op: Provider) -> None:
     one = oidc(op)
-    person, grant = exchanged(one)
+    profile, grant = exchanged(one)
     op.end_sessions()
     with pytest.raises(GrantEnded):
-        one.refresh(refresh_token(grant), person.subject)
+        one.refresh(refresh_token(grant), profile.subject)
 
 
 # ---- the ends ------------------------------------------------------------------------------
@@ -414,7 +414,7 @@ def test_a_provider_that_takes_nothing_back_is_not_asked_to(op: Provider) -> Non
     assert op.count("revoke") == 0
 
 
-def test_the_way_to_sign_out_there_tells_the_session_and_the_way_back(op: Provider) -> None:
+def test_the_logout_request_has_the_session_and_the_return_url(op: Provider) -> None:
     one = oidc(op)
     _, grant = exchanged(one)
     url = one.end_session_url(grant.id_token, "https://usher.example/?a=1&b=2")
@@ -439,7 +439,7 @@ def test_it_may_have_a_query_of_its_own_or_not_be_there(op: Provider) -> None:
     assert oidc(op).end_session_url(None, "https://usher.example/") is None
 
 
-def test_whoever_signs_out_does_not_wait_for_a_document_that_was_known_once(op: Provider) -> None:
+def test_a_sign_out_does_not_wait_for_metadata_that_was_cached(op: Provider) -> None:
     one = oidc(op)
     exchanged(one)
     one._discovery._until = 0.0

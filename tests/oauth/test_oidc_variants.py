@@ -1,4 +1,4 @@
-"""OpenID Connect as providers vary it: Microsoft, claims, how the client shows its secret."""
+"""Variants of OpenID Connect: Microsoft, claims, client authentication."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ __all__ = ["many", "op"]
 
 
 def test_of_many_tenants_the_one_of_the_token_is_the_issuer(many: Provider) -> None:
-    person, _ = exchanged(oidc(many, "microsoft"))
-    assert person.issuer == many.token_issuer
-    assert TENANT in person.issuer
+    profile, _ = exchanged(oidc(many, "microsoft"))
+    assert profile.issuer == many.token_issuer
+    assert TENANT in profile.issuer
 
 
 @pytest.mark.parametrize("tenant", ["9188040d-6c67-4c5b-b112-36a304b66dad", TENANT])
@@ -65,8 +65,8 @@ def test_microsoft_verified_an_address_by_a_claim_of_its_own(
     many: Provider, claims: dict[str, Any], verified: bool
 ) -> None:
     many.user = {"sub": "ada", "email": "ada@example.com", "name": "Ada", **claims}
-    person, _ = exchanged(oidc(many, "microsoft"))
-    assert person.email_verified is verified
+    profile, _ = exchanged(oidc(many, "microsoft"))
+    assert profile.email_verified is verified
     assert many.count("userinfo") == 0
 
 
@@ -130,7 +130,7 @@ def test_a_client_shows_its_secret_as_it_is_registered_to(
         ((POST,), None, None, POST),
     ],
 )
-def test_the_revocation_endpoint_goes_by_its_own_list(
+def test_the_revocation_endpoint_uses_its_own_list(
     op: Provider,
     at_token: tuple[str, ...],
     at_revocation: tuple[str, ...] | None,
@@ -196,8 +196,8 @@ def test_an_address_of_another_claim_is_not_verified_by_itself(
     op: Provider, claims: dict[str, Any], expected: tuple[str, bool]
 ) -> None:
     op.user = {"sub": "ada", "email_verified": True, **claims}
-    person, _ = exchanged(oidc(op, email_claim="upn"))
-    assert (person.email, person.email_verified) == expected
+    profile, _ = exchanged(oidc(op, email_claim="upn"))
+    assert (profile.email, profile.email_verified) == expected
 
 
 def test_without_the_setting_no_other_claim_is_an_address(op: Provider) -> None:
@@ -223,8 +223,8 @@ def test_user_info_may_be_a_signed_jwt(op: Provider, claims: dict[str, Any]) -> 
     if claims.get("aud") == "list":
         claims = {"aud": [op.client_id, "another"]}
     op.signed_userinfo = claims
-    person, _ = exchanged(oidc(op))
-    assert (person.email, person.email_verified, person.name) == (
+    profile, _ = exchanged(oidc(op))
+    assert (profile.email, profile.email_verified, profile.name) == (
         "ada@example.com",
         True,
         "Ada Lovelace",
@@ -248,7 +248,7 @@ def test_and_is_refused_where_it_is_not_for_us(op: Provider, claims: dict[str, A
         exchanged(oidc(op))
 
 
-@pytest.mark.parametrize("signer", ["none", "stranger", "jku", "client_secret", "pem"])
+@pytest.mark.parametrize("signer", ["none", "foreign", "jku", "client_secret", "pem"])
 def test_and_where_it_is_forged(op: Provider, signer: Signer) -> None:
     op.claims_in = "userinfo"
     op.signed_userinfo, op.userinfo_signer = {}, signer
@@ -256,7 +256,7 @@ def test_and_where_it_is_forged(op: Provider, signer: Signer) -> None:
         exchanged(oidc(op))
 
 
-def test_the_way_to_sign_out_takes_further_parameters_and_leaves_out_empty_ones(
+def test_the_logout_url_has_further_parameters_and_omits_empty_ones(
     op: Provider,
 ) -> None:
     # Cognito goes back to `logout_uri`.

@@ -1,4 +1,4 @@
-"""The role that a provider gives: where the claim lies, and what its values mean."""
+"""The role from a provider: the claim's location, and the meaning of its values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.settings.providers import OAuthProvider
 ROLES = (("staff", "user"), ("ops", "admin"), ("true", "admin"), ("7", "user"))
 
 
-def person(**claims: Any) -> ProviderProfile:
+def profile(**claims: Any) -> ProviderProfile:
     return ProviderProfile("https://idp.example", "ada", None, "", False, "Ada", claims)
 
 
@@ -26,7 +26,7 @@ def settings(**more: Any) -> OAuthProvider:
 
 
 def role(claim: str, claims: dict[str, Any]) -> str | None:
-    return role_of(person(**claims), settings(role_claim=claim, roles=ROLES))
+    return role_of(profile(**claims), settings(role_claim=claim, roles=ROLES))
 
 
 def refuses(claim: str, claims: dict[str, Any]) -> bool:
@@ -38,7 +38,7 @@ def refuses(claim: str, claims: dict[str, Any]) -> bool:
 
 
 def test_without_a_claim_in_the_settings_nothing_is_said_of_roles() -> None:
-    assert role_of(person(groups=["ops"]), settings()) is None
+    assert role_of(profile(groups=["ops"]), settings()) is None
 
 
 @pytest.mark.parametrize(

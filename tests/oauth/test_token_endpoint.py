@@ -1,4 +1,5 @@
-"""Tokens for a code and for a refresh token: what is no answer, what ends a grant, what is sent."""
+"""The token endpoint for codes and refresh tokens: invalid responses, the end of a grant,
+requests."""
 
 from __future__ import annotations
 
@@ -229,9 +230,7 @@ def test_a_member_of_a_wrong_kind_makes_an_answer_unusable(wrong: dict[str, obje
         ({"expires_at": 1, "expires_in": 3600}, 4600.0),
     ],
 )
-def test_the_end_is_told_in_seconds_from_now(
-    says: dict[str, object], ends_at: float | None
-) -> None:
+def test_the_expiry_is_in_seconds_from_now(says: dict[str, object], ends_at: float | None) -> None:
     with Tokens(**says) as endpoint:
         assert endpoint.refreshed().expires_at == ends_at
 
@@ -259,7 +258,7 @@ def test_the_token_type_is_bearer_in_any_spelling(name: str) -> None:
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403])
 @pytest.mark.parametrize("error", sorted(INVALID_GRANT_CODES))
-def test_a_grant_ends_by_the_words_for_it_only(error: str, status: int) -> None:
+def test_a_grant_ends_only_on_errors_that_mean_its_end(error: str, status: int) -> None:
     with Tokens() as endpoint:
         endpoint.content, endpoint.status = {"error": error}, status
         with pytest.raises(GrantEnded):
@@ -279,7 +278,7 @@ def test_a_server_that_fails_ends_no_grant_whatever_it_says(status: int) -> None
             endpoint.refreshed()
 
 
-def test_what_a_provider_writes_into_its_errors_comes_into_the_log_as_a_word_only() -> None:
+def test_only_the_error_code_of_a_provider_is_logged() -> None:
     with Tokens() as endpoint:
         endpoint.content = {
             "error": "bad\nthing <script>",
@@ -335,7 +334,7 @@ def test_a_verifier_is_as_the_rfc_has_it_and_each_time_another() -> None:
     assert all(re.fullmatch(r"[A-Za-z0-9._~-]{43,128}", verifier) for verifier in found)
 
 
-def test_the_way_to_the_provider_says_who_we_are_and_nothing_secret(op: Provider) -> None:
+def test_the_authorization_request_has_the_client_id_and_no_secret(op: Provider) -> None:
     client = client_of(op)
     endpoint = op.url("authorize") + "?tenant=a%20b&empty="
     url = client.authorization_url(endpoint, SCOPES, "st&te", new_verifier(), prompt="login")
@@ -358,9 +357,7 @@ SPECIAL = "sp ace+pl%us:col/on?&=äß€\"'\\~"
 
 
 @pytest.mark.parametrize("method", [POST, BASIC])
-def test_a_client_shows_who_it_is_in_the_way_that_is_accepted(
-    op: Provider, method: ClientAuth
-) -> None:
+def test_a_client_authenticates_with_an_accepted_method(op: Provider, method: ClientAuth) -> None:
     op.client_id, op.client_secret = f"id {SPECIAL}", f"secret {SPECIAL}"
     op.registered_auth = f"client_secret_{method}"
     grant = refresh(op, exchange(op, method), method)
@@ -385,10 +382,10 @@ def test_a_header_has_both_parts_encoded_as_in_a_form(op: Provider) -> None:
 def test_a_wrong_secret_is_no_end_of_anything(op: Provider) -> None:
     client, verifier = client_of(op), new_verifier()
     code = code_from(op, client, verifier)
-    stranger = OAuthClient(op.client_id, Secret("guessed"), callback())
+    other_client = OAuthClient(op.client_id, Secret("guessed"), callback())
     for method in (POST, BASIC):
         with pytest.raises(ProviderUnavailable, match="invalid_client"):
-            stranger.exchange(op.url("token"), method, code, verifier)
+            other_client.exchange(op.url("token"), method, code, verifier)
 
 
 def test_a_netrc_of_the_machine_is_not_used(

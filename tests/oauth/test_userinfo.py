@@ -1,4 +1,4 @@
-"""Who a provider says that somebody is: the domain of an address."""
+"""The profile of a user: the domain of an address."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from services.secret import Secret
 from services.settings.providers import OAuthProvider
 
 
-def person(email: str = "ada@example.org", verified: bool = True, **claims: Any) -> ProviderProfile:
+def profile(
+    email: str = "ada@example.org", verified: bool = True, **claims: Any
+) -> ProviderProfile:
     return ProviderProfile("https://idp.example", "ada", None, email, verified, "Ada", claims)
 
 
@@ -35,7 +37,7 @@ def settings(**more: Any) -> OAuthProvider:
 )  # fmt: skip
 def test_a_verified_address_in_an_allowed_domain_comes_in(email: str) -> None:
     allowed = settings(email_domains=("example.org", "xn--bcher-kva.example"))
-    check_domain(person(email), allowed)
+    check_domain(profile(email), allowed)
 
 
 @pytest.mark.parametrize(
@@ -55,14 +57,14 @@ def test_a_verified_address_in_an_allowed_domain_comes_in(email: str) -> None:
 )
 def test_any_other_address_does_not(email: str) -> None:
     with pytest.raises(SignInRefused) as caught:
-        check_domain(person(email), settings(email_domains=("example.org",)))
+        check_domain(profile(email), settings(email_domains=("example.org",)))
     assert caught.value.reason is Reason.NOT_ALLOWED
     assert "@" not in caught.value.evidence
 
 
 def test_nor_does_an_address_that_the_provider_does_not_verify() -> None:
     with pytest.raises(SignInRefused):
-        check_domain(person(verified=False), settings(email_domains=("example.org",)))
+        check_domain(profile(verified=False), settings(email_domains=("example.org",)))
 
 
 @pytest.mark.parametrize(
@@ -78,12 +80,12 @@ def test_nor_does_an_address_that_the_provider_does_not_verify() -> None:
 )
 def test_nor_does_one_in_a_domain_that_only_looks_like_it(email: str, domain: str) -> None:
     with pytest.raises(SignInRefused):
-        check_domain(person(email), settings(email_domains=(domain,)))
+        check_domain(profile(email), settings(email_domains=(domain,)))
 
 
 @pytest.mark.parametrize("email", ["", "ada@anywhere.example"])
 def test_without_allowed_domains_everybody_comes_in(email: str) -> None:
-    check_domain(person(email, verified=False), settings())
+    check_domain(profile(email, verified=False), settings())
 
 
 # ---- addresses -----------------------------------------------------------------------------
@@ -101,8 +103,8 @@ def test_without_allowed_domains_everybody_comes_in(email: str) -> None:
     ],
 )
 def test_a_provider_verified_an_address_that_it_spells_as_we_do(email: str) -> None:
-    assert verified_address(person(email)) == address_of(person(email)) is not None
-    assert verified_address(person(email, verified=False)) is None
+    assert verified_address(profile(email)) == address_of(profile(email)) is not None
+    assert verified_address(profile(email, verified=False)) is None
 
 
 @pytest.mark.parametrize(
@@ -117,11 +119,11 @@ def test_a_provider_verified_an_address_that_it_spells_as_we_do(email: str) -> N
     ],
 )
 def test_and_not_for_another_that_looks_like_it(email: str, like: str) -> None:
-    assert address_of(person(email)) == like
-    assert verified_address(person(email)) is None
+    assert address_of(profile(email)) == like
+    assert verified_address(profile(email)) is None
 
 
 def test_an_address_has_one_spelling_and_what_is_none_is_none() -> None:
-    assert address_of(person("  Ada@EXAMPLE.org ")) == "ada@example.org"
+    assert address_of(profile("  Ada@EXAMPLE.org ")) == "ada@example.org"
     for email in ("", "ada", "ada@", "ada\x00@example.org", "\ud800@example.org", "@" * 1000):
-        assert address_of(person(email)) is None
+        assert address_of(profile(email)) is None

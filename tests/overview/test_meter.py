@@ -1,4 +1,4 @@
-"""What one node measures of itself, step by step."""
+"""The measurements of one node, step by step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The overview: all nodes, their totals, and what it costs to gather them."""
+"""The overview: all nodes, their totals, and the cost of collecting them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_a_node_counts_its_sockets_channels_and_revocations(database_url: 
 
 
 @pytest.mark.gen_test
-async def test_totals_are_counted_once_for_all_who_ask_and_not_again_for_a_while(
+async def test_totals_are_counted_once_for_all_callers_and_cached(
     database_url: str,
 ) -> None:
     async with opened(database_url) as database:
@@ -116,7 +116,7 @@ async def test_every_node_shows_all_nodes(database_kind: str) -> None:
 
 
 def is_complete(seen: Seen) -> bool:
-    """Whether both nodes have told of their sockets, and of a step."""
+    """Whether both nodes have reported their sockets and a step."""
     sockets = sorted(n["sockets"] for n in seen["nodes"])
     steps = all(n["series"]["joins"] for n in seen["nodes"])
     return bool(seen["complete"] and sockets == [1, 2] and steps)

@@ -47,7 +47,7 @@ def test_a_series_that_names_its_process_keeps_it() -> None:
     assert parsed(together({"supervisor": families(registry)})) == {("up", (("process", "2"),)): 1}
 
 
-def test_values_that_json_has_no_word_for_travel_between_processes() -> None:
+def test_values_without_a_json_form_are_passed_between_processes() -> None:
     registry = CollectorRegistry()
     for name, value in (("a", math.inf), ("b", -math.inf), ("c", math.nan)):
         Gauge(name, name, registry=registry).set(value)

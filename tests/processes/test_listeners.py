@@ -35,10 +35,10 @@ def refused(host: str, port: int, processes: int) -> tuple[str, str]:
         warnings.simplefilter("ignore", ResourceWarning)
         with pytest.raises(SettingError) as caught:
             bind(host, port, processes)
-        told = caught.value.name, caught.value.got
+        reported = caught.value.name, caught.value.got
         del caught
         gc.collect()
-    return told
+    return reported
 
 
 def accepted(sock: socket.socket) -> int:

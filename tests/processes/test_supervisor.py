@@ -1,4 +1,4 @@
-"""The supervisor with real processes, which do nothing but what a test is about."""
+"""The supervisor with real processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import socket
 import sys
 
+import msgspec
 import pytest
 
 from services.processes import supervisor as module
@@ -31,7 +32,8 @@ def supervisor(program: str, processes: int = 2, stop_seconds: float = 20.0) -> 
 async def run(
     program: str, processes: int = 2, stop_seconds: float = 20.0, stops: bool = True
 ) -> list[bool]:
-    """Run to the end; with `stops` it is stopped once all serve. Gives what it said when ready."""
+    """Run to the end; with `stops` it is stopped once all serve. Returns what it said when
+    ready."""
     stopping, said = asyncio.Event(), list[bool]()
 
     def on_ready(anybody: bool) -> None:
@@ -94,6 +96,20 @@ async def test_a_worker_that_stands_still_is_killed(
     monkeypatch.setattr(module, "PING_SECONDS", 0.02)
     with pytest.raises(WorkerFailed, match=r"process 1 ended 5 times at once \(SIGKILL\)"):
         await run(f"say('{READY}'); time.sleep(600)", processes=1, stops=False)
+
+
+@pytest.mark.gen_test(timeout=70)
+async def test_a_worker_that_never_serves_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "START_SECONDS", 0.1)
+    monkeypatch.setattr(module, "PING_SECONDS", 0.02)
+    with pytest.raises(WorkerFailed, match=r"process 1 ended \(SIGKILL\) before it served"):
+        await run("time.sleep(600)", processes=1, stops=False)
+
+
+@pytest.mark.gen_test(timeout=70)
+async def test_what_no_worker_says_ends_the_whole() -> None:
+    with pytest.raises(msgspec.DecodeError):
+        await run("say('00000001c1'); time.sleep(600)", processes=2, stops=False)
 
 
 @pytest.mark.gen_test(timeout=70)

@@ -1,4 +1,4 @@
-"""A worker's end of the link."""
+"""A worker's end of the link to its supervisor."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ async def test_a_worker_answers_its_supervisor_and_ends_with_it() -> None:
 
 
 @pytest.mark.gen_test
-async def test_many_who_ask_for_metrics_cost_the_others_one_answer() -> None:
+async def test_concurrent_requests_for_metrics_share_one_response() -> None:
     async with supervised() as pair:
         for _ in range(2):
             asked = [asyncio.create_task(pair.worker.expose(pair.own)) for _ in range(50)]
             message = await pair.next()
             assert isinstance(message, Collect)
-            # Whoever asks now must not be told what was before, and shares the next answer.
+            # A caller that arrives now must not get the earlier result, and shares the next one.
             asked_later = [asyncio.create_task(pair.worker.expose(pair.own)) for _ in range(50)]
             pair.link.send(Collected(message.number, {"2": pair.own()}))
             texts = await within(asyncio.gather(*asked))
@@ -107,7 +107,7 @@ async def test_many_who_ask_for_metrics_cost_the_others_one_answer() -> None:
 
 
 @pytest.mark.gen_test
-async def test_without_an_answer_a_process_tells_of_itself(
+async def test_without_a_reply_a_process_reports_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "COLLECT_SECONDS", 0.05)
@@ -132,7 +132,7 @@ def test_the_parts_of_all_are_the_whole(whole: int) -> None:
         worker._socket.close()
 
 
-def test_a_worker_takes_its_words_and_leaves_the_settings() -> None:
+def test_a_worker_takes_its_arguments_and_leaves_the_settings() -> None:
     ours, theirs = socket.socketpair()
     listening = socket.socket()
     words = worker_command(2, 3, theirs.detach(), [listening.detach()])
@@ -148,7 +148,7 @@ def test_a_worker_takes_its_words_and_leaves_the_settings() -> None:
     worker._socket.close()
 
 
-def test_words_that_no_supervisor_wrote_are_refused() -> None:
+def test_arguments_not_from_a_supervisor_are_refused() -> None:
     reading, writing = os.pipe()
     try:
         for words in (["worker"], ["worker", "1", "2", str(reading), str(writing)]):

@@ -1,4 +1,4 @@
-"""Run Usher with real providers, and write down what each flow did.
+"""Runs Usher with real providers, and records the result of each flow.
 
     python -m tests.providers [--write] [NAME …]
 

@@ -1,4 +1,4 @@
-"""A sign-in under way: this browser's, this provider's, in time, and once."""
+"""Authorization requests: bound to browser and provider, limited in time, used once."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_it_comes_back_on_any_node_and_after_a_new_key_came_first(database
 
 
 @pytest.mark.gen_test
-async def test_of_fifty_who_bring_it_back_on_two_nodes_one_is_let_in(database_url: str) -> None:
+async def test_of_fifty_concurrent_exchanges_on_two_nodes_one_succeeds(database_url: str) -> None:
     clock = Clock()
     async with opened(database_url) as one, opened(database_url) as other:
         nodes = attempts_of(one, clock), attempts_of(other, clock)
@@ -172,7 +172,7 @@ async def test_what_is_no_sealed_attempt_of_ours_is_refused(database_url: str) -
 
 
 @pytest.mark.gen_test
-async def test_the_longest_way_on_fits_into_a_cookie(database_url: str) -> None:
+async def test_the_longest_return_url_fits_into_a_cookie(database_url: str) -> None:
     async with opened(database_url) as database:
         attempts = attempts_of(database, Clock())
         link = Link("u" * 22, "s" * 22)
@@ -183,7 +183,7 @@ async def test_the_longest_way_on_fits_into_a_cookie(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_the_browser_keeps_tells_it_nothing(database_url: str) -> None:
+async def test_the_cookie_reveals_nothing_to_the_browser(database_url: str) -> None:
     async with opened(database_url) as database:
         begun, sealed = attempts_of(database, Clock()).begin("idp", "/secret-place", None)
         assert not any(value in sealed.reveal() for value in begun.start)
@@ -201,7 +201,7 @@ async def test_beginning_leaves_nothing_in_the_database(database_url: str) -> No
 
 
 @pytest.mark.gen_test
-async def test_without_the_database_nobody_is_let_in(database_url: str) -> None:
+async def test_without_the_database_no_join_is_admitted(database_url: str) -> None:
     async with opened(database_url) as database:
         attempts = attempts_of(database, Clock())
         begun, sealed = attempts.begin("idp", "/", None)

@@ -1,4 +1,4 @@
-"""The flow from the click to the way back, below the pages (test_oauth_pages.py has these)."""
+"""The flow of a provider sign-in below the pages (test_oauth_pages.py tests these)."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_what_began_here_ends_signed_in_where_it_was_to_go(
 @on_sqlite  # a fault of the provider: no row is read that others do not read
 @pytest.mark.gen_test
 @pytest.mark.parametrize("fault", sorted(AUTHORIZE_FAULTS))
-async def test_each_fault_of_the_way_back_is_refused(
+async def test_each_fault_of_the_callback_is_refused(
     database_url: str, op: Provider, fault: str
 ) -> None:
     async with a_node(database_url, op) as parts:
@@ -163,7 +163,7 @@ async def test_a_sign_in_does_not_begin_where_the_provider_can_not_be_asked(
 
 
 @pytest.mark.gen_test
-async def test_a_way_back_is_gone_once(database_url: str, op: Provider) -> None:
+async def test_a_callback_works_once(database_url: str, op: Provider) -> None:
     async with a_node(database_url, op) as parts:
         way = await came_to(parts)
         await finished(parts, way)
@@ -209,17 +209,17 @@ async def test_with_a_wrong_key_nothing_begins_and_nothing_ends(
     async with a_node(database_url, op) as parts:
         await parts.services.health.check()
         way = await came_to(parts)
-    async with a_node(database_url, op) as stranger:  # with keys of its own
-        await stranger.services.health.check()
+    async with a_node(database_url, op) as other_node:  # with keys of its own
+        await other_node.services.health.check()
         with pytest.raises(Unavailable):
-            await stranger.oauth.flow.begin(NAME, "/")
+            await other_node.oauth.flow.begin(NAME, "/")
         with pytest.raises(Unavailable):
-            await finished(stranger, way)
+            await finished(other_node, way)
         assert op.count("token") == 0
 
 
 @pytest.mark.gen_test
-async def test_a_linking_links_and_signs_nobody_in(database_url: str, op: Provider) -> None:
+async def test_linking_an_account_does_not_sign_in(database_url: str, op: Provider) -> None:
     async with a_node(database_url, op) as parts:
         ada = await parts.signed_in()
         way = await came_to(parts, link=Link(ada.user.id, ada.claims.sid), next_="/settings")
@@ -246,7 +246,7 @@ async def test_a_linking_ends_in_the_login_session_that_began_it(
 
 
 @pytest.mark.gen_test
-async def test_who_may_not_come_in_is_told_the_reason_and_the_log_no_address(
+async def test_the_refusal_has_the_reason_and_the_log_no_address(
     database_url: str, op: Provider
 ) -> None:
     async with a_node(database_url, op, email_domains=("example.org",)) as parts:

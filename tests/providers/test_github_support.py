@@ -71,8 +71,8 @@ def test_the_answer_names_the_issuer_as_github_does(hub: GitHub) -> None:
 def test_errors_have_status_200_and_the_format_that_was_asked_for(hub: GitHub) -> None:
     guessed = exchange(hub, code="guessed")
     assert (guessed.status_code, guessed.json()["error"]) == (200, "bad_verification_code")
-    stranger = exchange(hub, code="guessed", client_secret="guessed")
-    assert stranger.json()["error"] == "incorrect_client_credentials"
+    other_client = exchange(hub, code="guessed", client_secret="guessed")
+    assert other_client.json()["error"] == "incorrect_client_credentials"
     form = exchange(hub, accept="*/*", code="guessed")
     assert parse_qs(form.text)["error"] == ["bad_verification_code"]
 

@@ -1,4 +1,4 @@
-"""Whose account somebody opens who comes from a provider: found, joined, opened, or refused."""
+"""The account of a user of a provider: found, linked, created, or refused."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def with_roles() -> OAuthProvider:
     return settings(role_claim="groups", roles=(("staff", "user"), ("ops", "admin")))
 
 
-def person(
+def profile(
     subject: str = "ada",
     email: str = "ada@example.org",
     verified: bool = True,
@@ -78,7 +78,7 @@ def identities(parts: Parts) -> Identities:
 async def sign_in(
     parts: Parts, who: ProviderProfile | None = None, provider: OAuthProvider | None = None
 ) -> SignedIn:
-    return await identities(parts).sign_in(provider or settings(), who or person(), GRANT, DEVICE)
+    return await identities(parts).sign_in(provider or settings(), who or profile(), GRANT, DEVICE)
 
 
 async def refused(
@@ -87,7 +87,7 @@ async def refused(
     who: ProviderProfile | None = None,
     provider: OAuthProvider | None = None,
 ) -> str:
-    """A sign-in that is refused and leaves everything as it was. Gives its evidence."""
+    """A sign-in that is refused and leaves everything as it was. Returns its evidence."""
     before = await parts.database.run(everything)
     with pytest.raises(SignInRefused) as caught:
         await sign_in(parts, who, provider)
@@ -133,7 +133,7 @@ def set_user(db: peewee.Database, user_id: str, values: dict[str, Any]) -> None:
 async def account(
     parts: Parts, email: str = "ada@example.org", verified: bool = True, **values: Any
 ) -> str:
-    """An account with a password, as far as a sign-in at a provider goes. Gives its id."""
+    """An account with a password, as far as a sign-in at a provider goes. Returns its id."""
     user_id = await parts.user()
     values = {"email": email, "email_verified": verified, "password_hash": "a hash", **values}
     await parts.database.run(set_user, user_id, values)
@@ -146,7 +146,7 @@ async def account(
 @pytest.mark.gen_test
 async def test_a_user_new_gets_an_account_without_a_password(database_url: str) -> None:
     async with node(database_url) as parts:
-        signed_in = await sign_in(parts, person(sid="s-1"))
+        signed_in = await sign_in(parts, profile(sid="s-1"))
         assert parts.tokens.verify(signed_in.access_token.reveal()) == signed_in.claims
         (user,) = await users(parts)
         assert (user["id"], user["email"], user["name"]) == (
@@ -177,17 +177,17 @@ async def test_a_user_new_gets_an_account_without_a_password(database_url: str) 
 async def test_the_first_account_of_all_is_administrator_and_no_other(database_url: str) -> None:
     async with node(database_url) as parts:
         first = await sign_in(parts)
-        second = await sign_in(parts, person("grace", "grace@example.org"))
+        second = await sign_in(parts, profile("grace", "grace@example.org"))
         assert (first.user.role, first.claims.role) == ("admin", "admin")
         assert (second.user.role, second.claims.role) == ("user", "user")
 
 
 @pytest.mark.gen_test
-async def test_of_many_who_race_to_be_first_on_two_nodes_one_is(database_url: str) -> None:
+async def test_of_concurrent_first_sign_ups_on_two_nodes_one_is_first(database_url: str) -> None:
     async with two_nodes(database_url) as both:
         signed_in = await asyncio.gather(
             *(
-                sign_in(both[number % 2], person(f"s-{number}", f"p{number}@example.org"))
+                sign_in(both[number % 2], profile(f"s-{number}", f"p{number}@example.org"))
                 for number in range(20)
             )
         )
@@ -197,10 +197,14 @@ async def test_of_many_who_race_to_be_first_on_two_nodes_one_is(database_url: st
 
 
 @pytest.mark.gen_test
-async def test_a_user_who_comes_many_times_at_once_gets_one_account(database_url: str) -> None:
+async def test_concurrent_sign_ins_of_a_new_user_create_one_account(database_url: str) -> None:
     async with two_nodes(database_url) as both:
         # Others race for the first place meanwhile: who loses that may lose another one.
-        crowd = [person(), person("grace", "grace@example.org"), person("eve", "eve@example.org")]
+        crowd = [
+            profile(),
+            profile("grace", "grace@example.org"),
+            profile("eve", "eve@example.org"),
+        ]
         signed_in = await asyncio.gather(
             *(sign_in(both[number % 2], crowd[number % 3]) for number in range(30))
         )
@@ -211,7 +215,7 @@ async def test_a_user_who_comes_many_times_at_once_gets_one_account(database_url
 
 
 @pytest.mark.gen_test
-async def test_where_sign_up_is_off_nobody_new_comes_in_and_the_others_do(
+async def test_if_sign_up_is_off_only_existing_users_sign_in(
     database_url: str,
 ) -> None:
     closed = settings(signup=False)
@@ -220,7 +224,7 @@ async def test_where_sign_up_is_off_nobody_new_comes_in_and_the_others_do(
         known = await sign_in(parts)
         assert (await sign_in(parts, provider=closed)).user.id == known.user.id
         joins = await account(parts, "grace@example.org")
-        grace = person("grace", "grace@example.org")
+        grace = profile("grace", "grace@example.org")
         assert (await sign_in(parts, grace, closed)).user.id == joins
 
 
@@ -228,11 +232,11 @@ async def test_where_sign_up_is_off_nobody_new_comes_in_and_the_others_do(
 @pytest.mark.parametrize(
     "email", ["", "ada", "ada@", "ada\x00@example.org", "\ud800@example.org", "a" * 1000]
 )
-async def test_nobody_new_comes_in_without_an_address(database_url: str, email: str) -> None:
+async def test_a_new_user_needs_an_address(database_url: str, email: str) -> None:
     async with node(database_url) as parts:
-        await refused(parts, Reason.NO_EMAIL, person(email=email))
+        await refused(parts, Reason.NO_EMAIL, profile(email=email))
         known = await sign_in(parts)
-        again = await sign_in(parts, person(email=email))
+        again = await sign_in(parts, profile(email=email))
         assert again.user.id == known.user.id, "whoever is known needs none"
 
 
@@ -242,7 +246,7 @@ async def test_an_allowed_domain_is_asked_for_at_every_sign_in(database_url: str
         known = await sign_in(parts)
         chosen = settings(email_domains=("example.org",))
         assert (await sign_in(parts, provider=chosen)).user.id == known.user.id
-        for other in (person(email="ada@example.com"), person(verified=False), person(email="")):
+        for other in (profile(email="ada@example.com"), profile(verified=False), profile(email="")):
             await refused(parts, Reason.NOT_ALLOWED, other, chosen)
 
 
@@ -272,7 +276,7 @@ async def test_a_name_can_be_shown_and_is_never_an_address(
     database_url: str, name: str, shown: str
 ) -> None:
     async with node(database_url) as parts:
-        assert (await sign_in(parts, person(name=name))).user.name == shown
+        assert (await sign_in(parts, profile(name=name))).user.name == shown
 
 
 # ---- known people --------------------------------------------------------------------------
@@ -285,14 +289,14 @@ async def test_a_known_user_comes_back_to_the_same_account_whatever_changed_ther
     async with node(database_url) as parts:
         first = await sign_in(parts)
         parts.clock.forward(60.0)
-        again = await sign_in(parts, person(email="New@Example.org", name="Countess"))
+        again = await sign_in(parts, profile(email="New@Example.org", name="Countess"))
         assert again.user.id == first.user.id
         assert (again.user.email, again.user.name) == ("new@example.org", "Ada")
         (identity,) = await parts.database.run(rows, Identity)
         assert identity["email"] == "new@example.org"
         assert identity["last_used_at"] == parts.clock()
         assert identity["linked_at"] == parts.clock() - 60.0
-        await sign_in(parts, person(email=""))
+        await sign_in(parts, profile(email=""))
         (identity,) = await parts.database.run(rows, Identity)
         assert identity["email"] == "new@example.org", "as it was last given"
 
@@ -301,8 +305,8 @@ async def test_a_known_user_comes_back_to_the_same_account_whatever_changed_ther
 async def test_an_address_opens_nothing_that_is_another_users_now(database_url: str) -> None:
     async with node(database_url) as parts:
         ada = await sign_in(parts)
-        await sign_in(parts, person("grace", "grace@example.org"))
-        found = await sign_in(parts, person(email="grace@example.org"))
+        await sign_in(parts, profile("grace", "grace@example.org"))
+        found = await sign_in(parts, profile(email="grace@example.org"))
         assert found.user.id == ada.user.id
 
 
@@ -311,7 +315,7 @@ async def test_subjects_are_compared_exactly_and_may_be_long(database_url: str) 
     async with node(database_url) as parts:
         subjects = ["ada", "Ada", "ada ", "s" * 255, "zoë", "7"]
         found = [
-            await sign_in(parts, person(subject, f"p{number}@example.org"))
+            await sign_in(parts, profile(subject, f"p{number}@example.org"))
             for number, subject in enumerate(subjects)
         ]
         assert len({one.user.id for one in found}) == len(subjects)
@@ -322,17 +326,17 @@ async def test_the_same_subject_of_another_issuer_is_another_user(database_url: 
     async with node(database_url) as parts:
         await sign_in(parts)
         for other in ("https://other.example", IDP + "/", ""):
-            said = await refused(parts, Reason.NO_ACCOUNT, person(issuer=other))
+            said = await refused(parts, Reason.NO_ACCOUNT, profile(issuer=other))
             assert "another issuer" in said
         second = settings("second")
-        elsewhere = person(email="other@example.org", issuer="https://other.example")
+        elsewhere = profile(email="other@example.org", issuer="https://other.example")
         assert (await sign_in(parts, elsewhere, second)).user.email == "other@example.org"
 
 
 @pytest.mark.gen_test
 async def test_a_disabled_account_stays_out_by_every_door(database_url: str) -> None:
     async with node(database_url) as parts:
-        await sign_in(parts, person("root", "root@example.org"))
+        await sign_in(parts, profile("root", "root@example.org"))
         ada = await sign_in(parts)
         await parts.administration.update(ada.user.id, None, True)
         await refused(parts, Reason.NOT_ALLOWED)
@@ -342,9 +346,9 @@ async def test_a_disabled_account_stays_out_by_every_door(database_url: str) -> 
 
 
 @pytest.mark.gen_test
-async def test_who_deleted_the_account_begins_anew(database_url: str) -> None:
+async def test_a_user_may_sign_up_again_after_deleting_the_account(database_url: str) -> None:
     async with node(database_url) as parts:
-        await sign_in(parts, person("root", "root@example.org"))
+        await sign_in(parts, profile("root", "root@example.org"))
         first = await sign_in(parts)
         await parts.administration.delete(first.user.id)
         again = await sign_in(parts)
@@ -362,7 +366,7 @@ async def test_an_account_with_the_address_is_joined_only_where_the_provider_ver
 ) -> None:
     async with node(database_url) as parts:
         user_id = await account(parts, verified=here)
-        comes = person(email="ADA@example.org", verified=there)
+        comes = profile(email="ADA@example.org", verified=there)
         if here and there:
             signed_in = await sign_in(parts, comes)
             assert signed_in.user.id == user_id
@@ -378,14 +382,14 @@ async def test_an_account_with_the_address_is_joined_only_where_the_provider_ver
 
 
 @pytest.mark.gen_test
-async def test_whether_an_address_is_in_use_can_not_be_told_from_the_refusal(
+async def test_the_refusal_does_not_reveal_whether_an_address_is_in_use(
     database_url: str,
 ) -> None:
     closed = settings(signup=False)
     async with node(database_url) as parts:
         await account(parts, "grace@example.org", verified=False)
         for name in ("grace", "nobody"):
-            who = person("x", f"{name}@example.org", verified=False)
+            who = profile("x", f"{name}@example.org", verified=False)
             await refused(parts, Reason.NO_ACCOUNT, who, closed)
 
 
@@ -396,12 +400,12 @@ async def test_an_account_is_joined_by_one_account_of_each_provider(database_url
         assert (await sign_in(parts)).user.id == user_id
         assert (await sign_in(parts, provider=settings("second"))).user.id == user_id
         with pytest.raises(SignInRefused, match="another account of this provider"):
-            await sign_in(parts, person("another"))
+            await sign_in(parts, profile("another"))
         assert len(await parts.database.run(rows, Identity)) == 2
 
 
 @pytest.mark.gen_test
-async def test_a_user_who_joins_many_times_at_once_joins(database_url: str) -> None:
+async def test_concurrent_joins_of_one_user_all_succeed(database_url: str) -> None:
     async with two_nodes(database_url) as both:
         user_id = await account(both[0])
         signed_in = await asyncio.gather(*(sign_in(both[number % 2]) for number in range(20)))
@@ -410,11 +414,11 @@ async def test_a_user_who_joins_many_times_at_once_joins(database_url: str) -> N
 
 
 @pytest.mark.gen_test
-async def test_of_two_who_race_to_join_one_account_one_does(database_url: str) -> None:
+async def test_of_two_concurrent_links_to_one_account_one_succeeds(database_url: str) -> None:
     async with two_nodes(database_url) as both:
         user_id = await account(both[0])
         outcomes = await asyncio.gather(
-            *(sign_in(both[n % 2], person(("ada", "eve")[n % 2])) for n in range(10)),
+            *(sign_in(both[n % 2], profile(("ada", "eve")[n % 2])) for n in range(10)),
             return_exceptions=True,
         )
         assert len(await both[0].database.run(rows, Identity)) == 1
@@ -429,12 +433,12 @@ async def test_an_address_becomes_verified_when_the_provider_verified_it(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
-        await sign_in(parts, person(verified=False))
+        await sign_in(parts, profile(verified=False))
         assert (await users(parts))[0]["email_verified"] is False
         await refused(parts, Reason.NO_ACCOUNT, provider=settings("second"))
-        await sign_in(parts, person(email="other@example.org"))
+        await sign_in(parts, profile(email="other@example.org"))
         assert await emails(parts) == {(await users(parts))[0]["id"]: ("other@example.org", True)}
-        await sign_in(parts, person(email="Ada@Example.org"))
+        await sign_in(parts, profile(email="Ada@Example.org"))
         assert (await users(parts))[0]["email_verified"] is True
         await sign_in(parts, provider=settings("second"))
         assert len(await users(parts)) == 1
@@ -449,9 +453,9 @@ async def test_an_address_that_only_looks_like_another_opens_nothing(
 ) -> None:
     async with node(database_url) as parts:
         user_id = await account(parts, "ada@strasse.example")
-        await refused(parts, Reason.NO_ACCOUNT, person(email=email))
+        await refused(parts, Reason.NO_ACCOUNT, profile(email=email))
         await parts.database.run(set_user, user_id, {"email": "ada@elsewhere.example"})
-        mallory = await sign_in(parts, person("mallory", email))
+        mallory = await sign_in(parts, profile("mallory", email))
         verified = {row["id"]: row["email_verified"] for row in await users(parts)}
         assert verified == {user_id: True, mallory.user.id: False}
 
@@ -468,31 +472,31 @@ async def test_an_address_follows_the_provider_and_the_old_one_is_another_users(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
-        ada = (await sign_in(parts, person(email="old@example.org"))).user
-        assert (await sign_in(parts, person(email="new@example.org"))).user.id == ada.id
+        ada = (await sign_in(parts, profile(email="old@example.org"))).user
+        assert (await sign_in(parts, profile(email="new@example.org"))).user.id == ada.id
         assert await emails(parts) == {ada.id: ("new@example.org", True)}
-        bob = (await sign_in(parts, person("bob", "old@example.org"))).user
+        bob = (await sign_in(parts, profile("bob", "old@example.org"))).user
         assert bob.id != ada.id
         # Nor does the old address open hers by another provider.
-        other = (await sign_in(parts, person("b", "old@example.org"), settings("other"))).user
+        other = (await sign_in(parts, profile("b", "old@example.org"), settings("other"))).user
         assert other.id == bob.id
-        assert (await sign_in(parts, person(email="new@example.org"))).user.id == ada.id
+        assert (await sign_in(parts, profile(email="new@example.org"))).user.id == ada.id
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("email", ["straße@example.org", "new@example.org"])
-async def test_an_address_that_nobody_verified_takes_the_old_ones_word_away(
+async def test_an_unverified_new_address_makes_the_old_one_unverified(
     database_url: str, email: str
 ) -> None:
     async with node(database_url) as parts:
-        ada = (await sign_in(parts, person(email="old@example.org"))).user
+        ada = (await sign_in(parts, profile(email="old@example.org"))).user
         spelt_as_ours = email == "new@example.org"
-        again = await sign_in(parts, person(email=email, verified=not spelt_as_ours))
+        again = await sign_in(parts, profile(email=email, verified=not spelt_as_ours))
         assert again.user.id == ada.id
         assert await emails(parts) == {ada.id: ("old@example.org", False)}
-        stranger = person("b", "old@example.org")
-        await refused(parts, Reason.NO_ACCOUNT, stranger, settings("other"))
-        await sign_in(parts, person(email="old@example.org"))
+        other_profile = profile("b", "old@example.org")
+        await refused(parts, Reason.NO_ACCOUNT, other_profile, settings("other"))
+        await sign_in(parts, profile(email="old@example.org"))
         assert await emails(parts) == {ada.id: ("old@example.org", True)}
 
 
@@ -501,7 +505,7 @@ async def test_an_address_that_may_be_brought_back_opens_no_account_and_is_not_f
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
-        ada = (await sign_in(parts, person(email="ada@example.org"))).user
+        ada = (await sign_in(parts, profile(email="ada@example.org"))).user
 
         def change(db: peewee.Database) -> None:
             user = User.select().where(User.id == ada.id).get(db)
@@ -511,36 +515,36 @@ async def test_an_address_that_may_be_brought_back_opens_no_account_and_is_not_f
 
         await parts.database.run(change)
         for verified in (True, False):
-            taking = person("thief", "before@example.org", verified=verified)
+            taking = profile("thief", "before@example.org", verified=verified)
             await refused(parts, Reason.NO_ACCOUNT, taking)
-        bob = (await sign_in(parts, person("bob", "bob@example.org"))).user
-        await sign_in(parts, person("bob", "before@example.org"))
+        bob = (await sign_in(parts, profile("bob", "bob@example.org"))).user
+        await sign_in(parts, profile("bob", "before@example.org"))
         assert (await emails(parts))[bob.id] == ("bob@example.org", False)
-        await sign_in(parts, person(email="before@example.org"))
+        await sign_in(parts, profile(email="before@example.org"))
         assert (await emails(parts))[ada.id] == ("before@example.org", True)
 
 
 @pytest.mark.gen_test
 async def test_so_does_one_that_another_account_has(database_url: str) -> None:
     async with node(database_url) as parts:
-        bob = (await sign_in(parts, person("bob", "bob@example.org"))).user
-        ada = (await sign_in(parts, person(email="old@example.org"))).user
-        await sign_in(parts, person(email="bob@example.org"))
+        bob = (await sign_in(parts, profile("bob", "bob@example.org"))).user
+        ada = (await sign_in(parts, profile(email="old@example.org"))).user
+        await sign_in(parts, profile(email="bob@example.org"))
         assert await emails(parts) == {
             bob.id: ("bob@example.org", True),
             ada.id: ("old@example.org", False),
         }
-        await refused(parts, Reason.NO_ACCOUNT, person("x", "old@example.org"), settings("other"))
+        await refused(parts, Reason.NO_ACCOUNT, profile("x", "old@example.org"), settings("other"))
 
 
 @pytest.mark.gen_test
 async def test_an_address_that_is_not_the_providers_does_not_follow(database_url: str) -> None:
     async with node(database_url) as parts:
-        ada = (await sign_in(parts, person(email="ada@example.org"))).user
+        ada = (await sign_in(parts, profile(email="ada@example.org"))).user
         link = Link(ada.id, (await session_of(parts, ada.id)))
-        work = person("w", "ada@work.example")
+        work = profile("w", "ada@work.example")
         await parts.oauth.linked_accounts.link(settings("work"), work, GRANT, link)
-        moved = person("w", "lovelace@work.example")
+        moved = profile("w", "lovelace@work.example")
         assert (await sign_in(parts, moved, settings("work"))).user.id == ada.id
         assert await emails(parts) == {ada.id: ("ada@example.org", True)}
 
@@ -552,12 +556,12 @@ async def test_a_linked_identity_that_only_claims_the_address_does_not_move_the_
 ) -> None:
     """Else a thief who links one changes the address without its owner knowing."""
     async with node(database_url) as parts:
-        ada = (await sign_in(parts, person(email="ada@example.org"))).user
+        ada = (await sign_in(parts, profile(email="ada@example.org"))).user
         link, free = Link(ada.id, (await session_of(parts, ada.id))), settings("free")
-        claiming = person("thief", "ada@example.org", verified=False)
+        claiming = profile("thief", "ada@example.org", verified=False)
         await parts.oauth.linked_accounts.link(free, claiming, GRANT, link)
         await sign_in(parts, claiming, free)
-        moved = person("thief", "thief@example.net", verified=verified)
+        moved = profile("thief", "thief@example.net", verified=verified)
         assert (await sign_in(parts, moved, free)).user.id == ada.id
         assert await emails(parts) == {ada.id: ("ada@example.org", True)}
 
@@ -568,24 +572,24 @@ async def test_an_address_that_another_user_has_there_now_is_verified_no_longer(
 ) -> None:
     async with node(database_url) as parts:
         first = await parts.user("First", "admin")
-        ada = (await sign_in(parts, person(email="old@example.org"))).user
+        ada = (await sign_in(parts, profile(email="old@example.org"))).user
         with pytest.raises(SignInRefused) as caught:
-            await sign_in(parts, person("bob", "old@example.org"))
+            await sign_in(parts, profile("bob", "old@example.org"))
         assert caught.value.reason is Reason.NO_ACCOUNT
         assert (await emails(parts))[ada.id] == ("old@example.org", False)
         assert first != ada.id, "an administrator's account is given to nobody anyway"
-        await refused(parts, Reason.NO_ACCOUNT, person("bob", "old@example.org"))
-        await refused(parts, Reason.NO_ACCOUNT, person("b", "old@example.org"), settings("other"))
+        await refused(parts, Reason.NO_ACCOUNT, profile("bob", "old@example.org"))
+        await refused(parts, Reason.NO_ACCOUNT, profile("b", "old@example.org"), settings("other"))
         # She comes back with her new address, and the old one is free.
-        await sign_in(parts, person(email="new@example.org"))
-        assert (await sign_in(parts, person("bob", "old@example.org"))).user.id != ada.id
+        await sign_in(parts, profile(email="new@example.org"))
+        assert (await sign_in(parts, profile("bob", "old@example.org"))).user.id != ada.id
 
 
 @pytest.mark.gen_test
-async def test_whoever_only_claims_an_address_takes_nothing_from_anybody(database_url: str) -> None:
+async def test_an_unverified_address_changes_no_other_account(database_url: str) -> None:
     async with node(database_url) as parts:
-        await sign_in(parts, person(email="old@example.org"))
-        claimed = person("eve", "old@example.org", verified=False)
+        await sign_in(parts, profile(email="old@example.org"))
+        claimed = profile("eve", "old@example.org", verified=False)
         await refused(parts, Reason.NO_ACCOUNT, claimed)
 
 
@@ -593,17 +597,17 @@ async def test_whoever_only_claims_an_address_takes_nothing_from_anybody(databas
 
 
 @pytest.mark.gen_test
-async def test_users_of_a_provider_that_moved_are_who_they_were(database_url: str) -> None:
+async def test_users_of_a_provider_with_a_new_issuer_keep_their_accounts(database_url: str) -> None:
     new = "https://new.example"
     async with node(database_url) as parts:
         ada = (await sign_in(parts)).user
-        await refused(parts, Reason.NO_ACCOUNT, person(issuer=new))
-        await refused(parts, Reason.NO_ACCOUNT, person(issuer=new), settings(former_issuer=new))
+        await refused(parts, Reason.NO_ACCOUNT, profile(issuer=new))
+        await refused(parts, Reason.NO_ACCOUNT, profile(issuer=new), settings(former_issuer=new))
         moved = settings(former_issuer=IDP)
-        assert (await sign_in(parts, person(issuer=new), moved)).user.id == ada.id
+        assert (await sign_in(parts, profile(issuer=new), moved)).user.id == ada.id
         # From then on they are the new one's, also without the setting.
-        assert (await sign_in(parts, person(issuer=new))).user.id == ada.id
-        await refused(parts, Reason.NO_ACCOUNT, person(), settings())
+        assert (await sign_in(parts, profile(issuer=new))).user.id == ada.id
+        await refused(parts, Reason.NO_ACCOUNT, profile(), settings())
 
 
 # ---- roles ---------------------------------------------------------------------------------
@@ -613,7 +617,7 @@ async def test_users_of_a_provider_that_moved_are_who_they_were(database_url: st
 async def test_a_claim_gives_the_role_and_takes_it(database_url: str) -> None:
     chosen = with_roles()
     async with node(database_url) as parts:
-        await sign_in(parts, person("root", "root@example.org"))
+        await sign_in(parts, profile("root", "root@example.org"))
         for groups, role in (
             (["staff"], "user"),
             (["staff", "ops"], "admin"),
@@ -622,7 +626,7 @@ async def test_a_claim_gives_the_role_and_takes_it(database_url: str) -> None:
             (None, "user"),
         ):
             claims: dict[str, Any] = {} if groups is None else {"groups": groups}
-            signed_in = await sign_in(parts, person(**claims), chosen)
+            signed_in = await sign_in(parts, profile(**claims), chosen)
             assert (signed_in.user.role, signed_in.claims.role) == (role, role)
             assert await parts.admission.login_states.of(signed_in.claims) is not None
 
@@ -642,13 +646,13 @@ async def test_a_claim_that_gives_no_role_is_refused_and_takes_the_one_that_ther
 ) -> None:
     chosen = with_roles()
     async with node(database_url) as parts:
-        await refused(parts, Reason.NOT_ALLOWED, person(**claims), chosen)
-        await sign_in(parts, person("root", "root@example.org"))
-        before = await sign_in(parts, person(groups=["ops"]), chosen)
+        await refused(parts, Reason.NOT_ALLOWED, profile(**claims), chosen)
+        await sign_in(parts, profile("root", "root@example.org"))
+        before = await sign_in(parts, profile(groups=["ops"]), chosen)
         socket = await open_socket(parts, before)
         parts.clock.forward(1.0)
         with pytest.raises(SignInRefused) as caught:
-            await sign_in(parts, person(**claims), chosen)
+            await sign_in(parts, profile(**claims), chosen)
         assert caught.value.reason is Reason.NOT_ALLOWED
         assert {user["email"]: user["role"] for user in await users(parts)} == {
             "root@example.org": "admin",
@@ -656,9 +660,9 @@ async def test_a_claim_that_gives_no_role_is_refused_and_takes_the_one_that_ther
         }
         assert await socket.close_code() == CloseCode.TOKEN_EXPIRED
         # Another person, and the last administrator, lose nothing by it.
-        await refused(parts, Reason.NOT_ALLOWED, person("eve", **claims), chosen)
+        await refused(parts, Reason.NOT_ALLOWED, profile("eve", **claims), chosen)
         await refused(
-            parts, Reason.NOT_ALLOWED, person("root", "root@example.org", **claims), chosen
+            parts, Reason.NOT_ALLOWED, profile("root", "root@example.org", **claims), chosen
         )
 
 
@@ -671,7 +675,7 @@ async def test_a_role_claim_that_never_comes_is_said_in_the_log(
         one = identities(parts)
         for number in range(1, SIGN_INS + 1):
             assert "ROLE_CLAIM" not in caplog.text, number
-            await one.sign_in(chosen, person(department="x"), GRANT, DEVICE)
+            await one.sign_in(chosen, profile(department="x"), GRANT, DEVICE)
         assert caplog.text.count("ROLE_CLAIM groups was in none of the last 100 sign-ins") == 1
         assert "department" in caplog.text
         assert "example.org" not in caplog.text
@@ -691,20 +695,22 @@ async def test_the_first_account_and_the_last_administrator_stay_what_they_are(
 ) -> None:
     chosen = with_roles()
     async with node(database_url) as parts:
-        ada = await sign_in(parts, person(groups=["staff"]), chosen)
+        ada = await sign_in(parts, profile(groups=["staff"]), chosen)
         assert ada.user.role == "admin"
-        grace = person("grace", "grace@example.org", groups=["ops"])
+        grace = profile("grace", "grace@example.org", groups=["ops"])
         await sign_in(parts, grace, chosen)
-        assert (await sign_in(parts, person(groups=["staff"]), chosen)).user.role == "user"
-        grace = person("grace", "grace@example.org", groups=["staff"])
+        assert (await sign_in(parts, profile(groups=["staff"]), chosen)).user.role == "user"
+        grace = profile("grace", "grace@example.org", groups=["staff"])
         assert (await sign_in(parts, grace, chosen)).user.role == "admin"
 
 
 @pytest.mark.gen_test
-async def test_two_administrators_who_lose_the_role_at_once_do_not_both(database_url: str) -> None:
+async def test_of_two_administrators_who_lose_the_role_concurrently_one_keeps_it(
+    database_url: str,
+) -> None:
     chosen = with_roles()
     async with two_nodes(database_url) as both:
-        crowd = [person(f"s-{n}", f"p{n}@example.org", groups=["ops"]) for n in range(4)]
+        crowd = [profile(f"s-{n}", f"p{n}@example.org", groups=["ops"]) for n in range(4)]
         for one in crowd:
             await sign_in(both[0], one, chosen)
         demoted = [msgspec.structs.replace(one, claims={"groups": ["staff"]}) for one in crowd]
@@ -720,11 +726,11 @@ async def test_two_administrators_who_lose_the_role_at_once_do_not_both(database
 async def test_a_changed_role_cuts_the_sockets_that_have_the_old_one(database_url: str) -> None:
     chosen = with_roles()
     async with node(database_url) as parts:
-        await sign_in(parts, person("root", "root@example.org"))
-        before = await sign_in(parts, person(groups=["ops"]), chosen)
+        await sign_in(parts, profile("root", "root@example.org"))
+        before = await sign_in(parts, profile(groups=["ops"]), chosen)
         socket = await open_socket(parts, before)
         parts.clock.forward(1.0)
-        after = await sign_in(parts, person(groups=["staff"]), chosen)
+        after = await sign_in(parts, profile(groups=["staff"]), chosen)
         assert await socket.close_code() == CloseCode.TOKEN_EXPIRED
         assert (await open_socket(parts, after)).client is not None
 
@@ -732,10 +738,10 @@ async def test_a_changed_role_cuts_the_sockets_that_have_the_old_one(database_ur
 @pytest.mark.gen_test
 async def test_without_a_mapping_a_role_given_here_stays(database_url: str) -> None:
     async with node(database_url) as parts:
-        await sign_in(parts, person("root", "root@example.org"))
+        await sign_in(parts, profile("root", "root@example.org"))
         ada = await sign_in(parts)
         await parts.administration.update(ada.user.id, "admin", None)
-        assert (await sign_in(parts, person(groups=["staff"]))).user.role == "admin"
+        assert (await sign_in(parts, profile(groups=["staff"]))).user.role == "admin"
 
 
 # ---- meanwhile -----------------------------------------------------------------------------
@@ -747,7 +753,7 @@ async def test_signing_in_and_unlinking_at_once_do_not_wait_for_each_other(
 ) -> None:
     async with two_nodes(database_url) as both:
         for number in range(5):
-            who = person(f"s-{number}", f"p{number}@example.org")
+            who = profile(f"s-{number}", f"p{number}@example.org")
             ada = await account(both[0], who.email)
             await sign_in(both[0], who)
             calls: list[Any] = [sign_in(both[n % 2], who) for n in range(6)]
@@ -755,7 +761,7 @@ async def test_signing_in_and_unlinking_at_once_do_not_wait_for_each_other(
             outcomes = await within(asyncio.gather(*calls, return_exceptions=True))
             assert isinstance(outcomes.pop(3), list)
             assert all(isinstance(one, (SignedIn, SignInRefused)) for one in outcomes), outcomes
-            assert await both[0].login_sessions.living(ada) == [], "those that came before it"
+            assert await both[0].login_sessions.active(ada) == [], "those that came before it"
             assert await both[0].database.run(rows, Identity) == []
 
 
@@ -764,7 +770,7 @@ async def test_signing_in_while_the_account_is_deleted_leaves_nothing_half_done(
     database_url: str,
 ) -> None:
     async with two_nodes(database_url) as both:
-        await sign_in(both[0], person("root", "root@example.org"))
+        await sign_in(both[0], profile("root", "root@example.org"))
         for _ in range(5):
             ada = (await sign_in(both[0])).user.id
             calls: list[Any] = [sign_in(both[number % 2]) for number in range(4)]
@@ -787,8 +793,8 @@ async def test_a_sign_in_is_a_proof_of_when_the_provider_authenticated(
 ) -> None:
     async with node(database_url) as parts:
         now = parts.clock()
-        profile = msgspec.structs.replace(person(), auth_time=None if said is None else now + said)
-        signed_in = await identities(parts).sign_in(settings(), profile, GRANT, DEVICE)
+        earlier = msgspec.structs.replace(profile(), auth_time=None if said is None else now + said)
+        signed_in = await identities(parts).sign_in(settings(), earlier, GRANT, DEVICE)
         assert signed_in.claims.auth_time == now + counts
         is_fresh = parts.freshness.is_fresh(signed_in.claims, signed_in.proof_epoch)
         assert is_fresh is (counts > -900)

@@ -1,4 +1,4 @@
-"""Everything encrypted comes under the newest key, while tokens go on being refreshed."""
+"""Re-encryption with the newest key, while tokens continue to be refreshed."""
 
 from __future__ import annotations
 
@@ -115,6 +115,7 @@ async def test_a_wrong_key_changes_nothing(database_url: str) -> None:
         assert len(await read(database, BEFORE)) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_until_the_end_a_key_that_was_dropped_too_early_is_noticed(
     database_url: str, monkeypatch: pytest.MonkeyPatch
@@ -141,7 +142,7 @@ async def test_until_the_end_a_key_that_was_dropped_too_early_is_noticed(
 
 
 @pytest.mark.gen_test
-async def test_a_set_that_no_key_fits_is_left_and_told_and_the_canary_waits(
+async def test_a_set_that_no_key_decrypts_is_left_and_reported_and_the_canary_waits(
     database_url: str,
 ) -> None:
     await filled(database_url, 5)
@@ -162,6 +163,7 @@ async def test_a_set_that_no_key_fits_is_left_and_told_and_the_canary_waits(
         assert not await check_canary(database, AFTER)
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_tokens_that_are_refreshed_meanwhile_keep_what_is_new(database_url: str) -> None:
     size = 2 * BATCH

@@ -1,4 +1,4 @@
-"""Linking accounts at providers to one's own, and unlinking them, never the last way in."""
+"""Linking and unlinking accounts at providers, never the last sign-in method."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def settings(name: str = "idp", **more: Any) -> OAuthProvider:
     return OAuthProvider(name, IDP, "client", Secret("secret"), **more)
 
 
-def person(
+def profile(
     subject: str = "ada",
     email: str = "at-the-provider@example.com",
     verified: bool = True,
@@ -72,7 +72,7 @@ async def link(
     given: Grant | None = None,
 ) -> None:
     await parts.oauth.linked_accounts.link(
-        provider or settings(), who or person(), given or grant(), await as_link(parts, signed_in)
+        provider or settings(), who or profile(), given or grant(), await as_link(parts, signed_in)
     )
 
 
@@ -154,7 +154,7 @@ async def test_a_linked_account_is_listed_and_opens_the_account(database_url: st
         assert (account.provider, account.title) == ("idp", "IDP")
         assert account.email == "at-the-provider@example.com"
         assert account.linked_at == account.last_used_at == parts.clock()
-        assert (await sign_in(parts, person())).user.id == ada.user.id
+        assert (await sign_in(parts, profile())).user.id == ada.user.id
         assert await linked(parts, (await with_password(parts)).user.id) == []
 
 
@@ -162,7 +162,7 @@ async def test_a_linked_account_is_listed_and_opens_the_account(database_url: st
 async def test_linking_needs_no_address_at_all(database_url: str) -> None:
     async with node(database_url) as parts:
         ada = await with_password(parts)
-        await link(parts, ada, person(email="", verified=False))
+        await link(parts, ada, profile(email="", verified=False))
         (account,) = await parts.oauth.linked_accounts.linked(ada.user.id, str.upper)
         assert account.email == ""
 
@@ -173,7 +173,7 @@ async def test_linking_again_keeps_one_link_and_the_newest_tokens(database_url: 
         ada = await with_password(parts)
         await link(parts, ada)
         parts.clock.forward(60.0)
-        await link(parts, ada, person(email="new@example.com"), given=grant(2))
+        await link(parts, ada, profile(email="new@example.com"), given=grant(2))
         (account,) = await parts.oauth.linked_accounts.linked(ada.user.id, str.upper)
         assert account.email == "new@example.com"
         assert account.last_used_at - account.linked_at == 60.0
@@ -188,9 +188,9 @@ async def test_each_provider_has_one_account_and_each_account_one_user(database_
         await link(parts, ada)
         await link(parts, ada, provider=settings("second"))
         elsewhere = Reason.LINKED_ELSEWHERE
-        await refused(parts, elsewhere, ada, person("another"), settings())
-        await refused(parts, elsewhere, eve, person(), settings())
-        await link(parts, eve, person("eve"))
+        await refused(parts, elsewhere, ada, profile("another"), settings())
+        await refused(parts, elsewhere, eve, profile(), settings())
+        await link(parts, eve, profile("eve"))
         assert await linked(parts, ada.user.id) == ["idp", "second"]
         assert await linked(parts, eve.user.id) == ["idp"]
 
@@ -200,7 +200,7 @@ async def test_the_same_subject_of_another_issuer_is_another_account(database_ur
     async with node(database_url) as parts:
         ada = await with_password(parts)
         await link(parts, ada)
-        other = person(issuer="https://other.example")
+        other = profile(issuer="https://other.example")
         await refused(parts, Reason.LINKED_ELSEWHERE, ada, other, settings())
         await unlink(parts, ada.user.id)
         await link(parts, ada, other)
@@ -208,14 +208,14 @@ async def test_the_same_subject_of_another_issuer_is_another_account(database_ur
 
 
 @pytest.mark.gen_test
-async def test_who_may_not_sign_in_links_no_way_in(database_url: str) -> None:
+async def test_a_user_who_may_not_sign_in_cannot_link_an_account(database_url: str) -> None:
     async with node(database_url) as parts:
         ada = await with_password(parts)
         domains = settings(email_domains=("example.org",))
         roles = settings(role_claim="groups", roles=(("staff", "user"),))
-        await refused(parts, Reason.NOT_ALLOWED, ada, person(), domains)
-        await refused(parts, Reason.NOT_ALLOWED, ada, person(groups=["guests"]), roles)
-        await link(parts, ada, person(groups=["staff"]), roles)
+        await refused(parts, Reason.NOT_ALLOWED, ada, profile(), domains)
+        await refused(parts, Reason.NOT_ALLOWED, ada, profile(groups=["guests"]), roles)
+        await link(parts, ada, profile(groups=["staff"]), roles)
 
 
 @pytest.mark.gen_test
@@ -223,7 +223,7 @@ async def test_linking_changes_neither_role_nor_login_session(database_url: str)
     roles = settings(role_claim="groups", roles=(("ops", "admin"),))
     async with node(database_url) as parts:
         ada = await with_password(parts)
-        await link(parts, ada, person(groups=["ops"]), roles)
+        await link(parts, ada, profile(groups=["ops"]), roles)
         session = await parts.database.run(session_row, ada.claims.sid)
         assert (session["method"], session["provider"]) == ("password", None)
         state = await parts.admission.login_states.of(ada.claims)
@@ -243,11 +243,11 @@ async def test_linking_makes_their_own_address_verified_where_it_is_the_same(
             found = await parts.database.run(lambda db: User.select().get(db).email_verified)
             return bool(found)
 
-        await link(parts, ada, person(email=ada.user.email, verified=False))
+        await link(parts, ada, profile(email=ada.user.email, verified=False))
         assert not await verified()
-        await link(parts, ada, person(email="other@example.com"))
+        await link(parts, ada, profile(email="other@example.com"))
         assert not await verified()
-        await link(parts, ada, person(email=ada.user.email.upper()))
+        await link(parts, ada, profile(email=ada.user.email.upper()))
         assert await verified()
 
 
@@ -270,7 +270,7 @@ async def test_only_a_live_login_session_of_the_user_links(database_url: str) ->
             Link(ada.user.id, ada.claims.sid, proof_of(None)),
         ):
             with pytest.raises(SignInRefused) as caught:
-                await links.link(settings(), person(), grant(), wrong)
+                await links.link(settings(), profile(), grant(), wrong)
             assert caught.value.reason is Reason.SIGNED_OUT
         assert await parts.database.run(identities) == []
         await link(parts, ada)
@@ -281,11 +281,11 @@ async def test_a_login_session_that_has_ended_links_nothing(database_url: str) -
     async with node(database_url) as parts:
         ended, late, disabled = [await with_password(parts) for _ in range(3)]
         await parts.session_ends.end(ended.user.id, ended.claims.sid, "logout")
-        await refused(parts, Reason.SIGNED_OUT, ended, person(), settings())
+        await refused(parts, Reason.SIGNED_OUT, ended, profile(), settings())
         await parts.administration.update(disabled.user.id, None, True)
-        await refused(parts, Reason.SIGNED_OUT, disabled, person(), settings())
+        await refused(parts, Reason.SIGNED_OUT, disabled, profile(), settings())
         parts.clock.forward(LIFETIME)
-        await refused(parts, Reason.SIGNED_OUT, late, person(), settings())
+        await refused(parts, Reason.SIGNED_OUT, late, profile(), settings())
 
 
 @pytest.mark.gen_test
@@ -312,16 +312,16 @@ async def test_unlinking_ends_what_came_of_the_account_and_nothing_else(database
     async with two_nodes(database_url) as both:
         ada = await with_password(both[0])
         await link(both[0], ada)
-        await link(both[0], ada, person("at-second"), settings("second"))
-        by_idp = await sign_in(both[0], person())
-        by_second = await sign_in(both[1], person("at-second"), settings("second"))
+        await link(both[0], ada, profile("at-second"), settings("second"))
+        by_idp = await sign_in(both[0], profile())
+        by_second = await sign_in(both[1], profile("at-second"), settings("second"))
         sockets = [await open_socket(both[0], one) for one in (ada, by_idp, by_second)]
         given_back = await unlink(both[1], ada.user.id)
         assert {tokens.login_session_id for tokens in given_back} == {None, by_idp.claims.sid}
         assert {tokens.provider for tokens in given_back} == {"idp"}
         await both[0].revocations.sweep()
         assert await sockets[1].close_code() == CloseCode.SESSION_REVOKED
-        alive = await both[0].login_sessions.living(ada.user.id)
+        alive = await both[0].login_sessions.active(ada.user.id)
         assert {row.id for row in alive} == {ada.claims.sid, by_second.claims.sid}
         assert await linked(both[0], ada.user.id) == ["second"]
         kept = await both[0].database.run(token_sets)
@@ -337,17 +337,17 @@ async def test_what_was_unlinked_opens_the_account_no_more(database_url: str) ->
         ada = await with_password(parts)
         await link(parts, ada)
         await unlink(parts, ada.user.id)
-        assert (await sign_in(parts, person())).user.id != ada.user.id
+        assert (await sign_in(parts, profile())).user.id != ada.user.id
 
 
 @pytest.mark.gen_test
 async def test_nor_does_its_address_until_it_is_linked_again(database_url: str) -> None:
     async with node(database_url) as parts:
         ada = await with_password(parts)
-        mine = person(email=ada.user.email)
+        mine = profile(email=ada.user.email)
         await link(parts, ada, mine)
         await unlink(parts, ada.user.id)
-        for who in (mine, person("another", email=ada.user.email)):
+        for who in (mine, profile("another", email=ada.user.email)):
             with pytest.raises(SignInRefused) as caught:
                 await sign_in(parts, who)
             assert caught.value.reason is Reason.NO_ACCOUNT
@@ -362,29 +362,31 @@ async def test_nor_does_its_address_until_it_is_linked_again(database_url: str) 
 
 
 @pytest.mark.gen_test
-async def test_the_last_way_in_stays(database_url: str) -> None:
+async def test_the_last_sign_in_method_cannot_be_removed(database_url: str) -> None:
     async with node(database_url) as parts:
-        ada = await sign_in(parts, person())
+        ada = await sign_in(parts, profile())
         with pytest.raises(LastWayIn):
             await unlink(parts, ada.user.id)
-        await link(parts, ada, person("gone"), settings("gone"))
+        await link(parts, ada, profile("gone"), settings("gone"))
         with pytest.raises(LastWayIn):  # nobody can sign in there any more
             await unlink(parts, ada.user.id)
-        await link(parts, ada, person("at-second"), settings("second"))
+        await link(parts, ada, profile("at-second"), settings("second"))
         await unlink(parts, ada.user.id)
         with pytest.raises(LastWayIn):
             await unlink(parts, ada.user.id, "second")
         await unlink(parts, ada.user.id, "gone")
         assert await linked(parts, ada.user.id) == ["second"]
-        assert len(await parts.login_sessions.living(ada.user.id)) == 0, "it came by idp"
+        assert len(await parts.login_sessions.active(ada.user.id)) == 0, "it came by idp"
 
 
 @pytest.mark.gen_test
-async def test_of_two_last_ways_that_are_unlinked_at_once_one_stays(database_url: str) -> None:
+async def test_of_two_last_sign_in_methods_unlinked_concurrently_one_stays(
+    database_url: str,
+) -> None:
     async with two_nodes(database_url) as both:
         for number in range(5):
-            ada = await sign_in(both[0], person(f"s-{number}", f"p{number}@example.org"))
-            await link(both[0], ada, person(f"s-{number}"), settings("second"))
+            ada = await sign_in(both[0], profile(f"s-{number}", f"p{number}@example.org"))
+            await link(both[0], ada, profile(f"s-{number}"), settings("second"))
             outcomes = await within(
                 asyncio.gather(
                     unlink(both[0], ada.user.id, "idp"),
@@ -397,7 +399,7 @@ async def test_of_two_last_ways_that_are_unlinked_at_once_one_stays(database_url
 
 
 @pytest.mark.gen_test
-async def test_nobody_unlinks_what_is_not_theirs(database_url: str) -> None:
+async def test_a_user_can_unlink_only_their_own_accounts(database_url: str) -> None:
     async with node(database_url) as parts:
         ada, eve = await with_password(parts), await with_password(parts, "Eve")
         await link(parts, ada)
@@ -413,7 +415,9 @@ async def test_nobody_unlinks_what_is_not_theirs(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_of_two_users_who_link_one_account_at_once_one_does(database_url: str) -> None:
+async def test_of_two_users_who_link_one_account_concurrently_one_succeeds(
+    database_url: str,
+) -> None:
     async with two_nodes(database_url) as both:
         crowd = [await with_password(both[0]) for _ in range(8)]
         outcomes = await within(
@@ -428,7 +432,7 @@ async def test_of_two_users_who_link_one_account_at_once_one_does(database_url: 
 
 
 @pytest.mark.gen_test
-async def test_one_user_who_links_one_account_many_times_at_once_has_it_once(
+async def test_concurrent_links_of_one_account_create_one_link(
     database_url: str,
 ) -> None:
     async with two_nodes(database_url) as both:

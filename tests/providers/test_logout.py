@@ -1,4 +1,4 @@
-"""When a provider says that it is over, and when we say so to the provider."""
+"""Back-channel logout by a provider, and logout at the provider."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def over(parts: Parts, who: SignedIn) -> str | None:
     return reason
 
 
-async def living(parts: Parts, *all_: SignedIn) -> list[bool]:
+async def active(parts: Parts, *all_: SignedIn) -> list[bool]:
     return [await over(parts, one) is None for one in all_]
 
 
@@ -105,7 +105,7 @@ async def test_a_session_that_the_provider_names_ends_with_its_sockets_on_every_
         assert await hear(both[1], op.logout_token(sub=LEFT_OUT, sid=first_sid)) == 1
         for socket in sockets:
             assert await socket.close_code() == CloseCode.SESSION_REVOKED
-        assert await living(both[0], ada, other, by_password) == [False, True, True]
+        assert await active(both[0], ada, other, by_password) == [False, True, True]
         assert await over(both[0], ada) == "provider_logout"
 
 
@@ -122,7 +122,7 @@ async def test_without_redis_the_other_nodes_read_it_from_the_database(
 
 
 @pytest.mark.gen_test
-async def test_a_user_who_is_named_is_signed_out_everywhere_but_by_other_ways(
+async def test_a_named_user_is_signed_out_of_all_sessions_of_the_provider_only(
     database_url: str, op: Provider
 ) -> None:
     async with a_node(database_url, op) as parts:
@@ -133,7 +133,7 @@ async def test_a_user_who_is_named_is_signed_out_everywhere_but_by_other_ways(
         grace = await sign_in(parts)
         assert await hear(parts, op.logout_token(sub=sub, sid=LEFT_OUT)) == 2
         everyone = ada, again, by_password, grace
-        assert await living(parts, *everyone) == [False, False, True, True]
+        assert await active(parts, *everyone) == [False, False, True, True]
 
 
 @pytest.mark.gen_test
@@ -143,10 +143,10 @@ async def test_named_by_both_a_session_has_to_be_the_users(database_url: str, op
         await parts.database.run(rename, unnamed, None)
         first_sid = op.sids[0]
         assert await hear(parts, op.logout_token(sub="somebody-else", sid=first_sid)) == 0
-        assert await living(parts, ada, unnamed, other) == [True, True, True]
+        assert await active(parts, ada, unnamed, other) == [True, True, True]
         # A session that the provider did not name may be the one.
         assert await hear(parts, op.logout_token(sid=first_sid)) == 2
-        assert await living(parts, ada, unnamed, other) == [False, False, True]
+        assert await active(parts, ada, unnamed, other) == [False, False, True]
 
 
 @pytest.mark.gen_test
@@ -155,7 +155,7 @@ async def test_a_session_named_alone_is_no_unnamed_one(database_url: str, op: Pr
         unnamed = await sign_in(parts)
         await parts.database.run(rename, unnamed, None)
         assert await hear(parts, op.logout_token(sub=LEFT_OUT, sid="another")) == 0
-        assert await living(parts, unnamed) == [True]
+        assert await active(parts, unnamed) == [True]
 
 
 @pytest.mark.gen_test
@@ -170,11 +170,11 @@ async def test_other_providers_sessions_are_not_touched(database_url: str, op: P
             with pytest.raises(LogoutRefused):
                 await hear(parts, token, NAME)
             assert await hear(parts, token, "second") == 1
-            assert await living(parts, ada, there) == [True, False]
+            assert await active(parts, ada, there) == [True, False]
 
 
 @pytest.mark.gen_test
-async def test_a_logout_of_nobody_we_know_is_received_all_the_same(
+async def test_a_logout_token_of_an_unknown_user_is_accepted(
     database_url: str, op: Provider
 ) -> None:
     async with a_node(database_url, op) as parts:
@@ -185,7 +185,7 @@ async def test_a_logout_of_nobody_we_know_is_received_all_the_same(
 
 
 @pytest.mark.gen_test
-async def test_what_may_not_come_back_ends_for_good(database_url: str, op: Provider) -> None:
+async def test_an_end_without_retry_is_permanent(database_url: str, op: Provider) -> None:
     async with a_node(database_url, op) as parts:
         ada = await sign_in(parts)
         await hear(parts, op.logout_token())
@@ -204,15 +204,15 @@ async def test_a_logout_token_is_received_once_on_any_node(database_url: str, op
     async with two_nodes(database_url, op) as both:
         await sign_in(both[0])
         token = op.logout_token()
-        heard = await asyncio.gather(
+        received = await asyncio.gather(
             *(hear(both[n % 2], token) for n in range(10)), return_exceptions=True
         )
-        assert heard.count(1) == 1
-        assert sum(isinstance(one, LogoutRefused) for one in heard) == 9
+        assert received.count(1) == 1
+        assert sum(isinstance(one, LogoutRefused) for one in received) == 9
         fresh = await sign_in(both[0])
         with pytest.raises(LogoutRefused, match="sent before"):
             await hear(both[1], token)
-        assert await living(both[0], fresh) == [True]
+        assert await active(both[0], fresh) == [True]
         # It is forgotten only when it would be too old to be taken.
         both[0].clock.forward(120 + CLOCK_SKEW_SECONDS - 5)
         await Upkeep(both[0].database, both[0].clock).purge()
@@ -243,14 +243,14 @@ async def test_what_is_not_to_be_trusted_ends_nothing_and_uses_nothing_up(
             "a.b.c",
             op.id_tokens[-1],
             op.logout_token(jti="mine", signer="none"),
-            op.logout_token(jti="mine", signer="stranger"),
+            op.logout_token(jti="mine", signer="foreign"),
             op.logout_token(jti="mine", aud="another"),
             op.logout_token(jti="mine", header={"typ": "JWT"}),
         ):
             with pytest.raises(LogoutRefused) as caught:
                 await hear(parts, token)
             assert caught.value.public == {"error": "invalid_request"}
-        assert await living(parts, ada) == [True]
+        assert await active(parts, ada) == [True]
         assert parts.count("usher_oauth_logouts_total", outcome="refused") == 7
         assert await hear(parts, op.logout_token(jti="mine")) == 1
         assert parts.count("usher_oauth_logouts_total", outcome="ended") == 1
@@ -267,7 +267,7 @@ async def test_a_provider_that_sends_none_is_not_received(database_url: str, op:
 
 
 @pytest.mark.gen_test
-async def test_without_keys_or_database_it_is_told_to_try_again(
+async def test_without_keys_or_database_the_response_is_unavailable(
     database_url: str, op: Provider
 ) -> None:
     async with a_node(database_url, op) as parts:
@@ -298,14 +298,14 @@ async def test_a_token_that_could_not_be_acted_on_may_be_sent_again(
             with pytest.raises(DatabaseUnavailable):
                 await hear(parts, token)
         assert await hear(parts, token) == 1
-        assert await living(parts, ada) == [False]
+        assert await active(parts, ada) == [False]
 
 
 # ---- signing out there ---------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
-async def test_who_signs_out_is_told_where_to_sign_out_there(
+async def test_the_sign_out_response_has_the_providers_logout_url(
     database_url: str, op: Provider
 ) -> None:
     async with a_node(database_url, op) as parts:
@@ -330,13 +330,13 @@ async def test_there_may_be_no_such_place(database_url: str, op: Provider) -> No
 async def test_nor_can_a_wrong_key_find_it(database_url: str, op: Provider) -> None:
     async with a_node(database_url, op) as parts:
         ada = await sign_in(parts)
-    async with a_node(database_url, op) as stranger:
-        assert await stranger.oauth.logout.end_session_url(ada.claims.sid, BACK) is None
+    async with a_node(database_url, op) as other_node:
+        assert await other_node.oauth.logout.end_session_url(ada.claims.sid, BACK) is None
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("fault", ["http_503", "held", "issuer_other"])
-async def test_a_provider_that_errs_keeps_nobody_signed_in(
+async def test_an_error_of_the_provider_prevents_no_sign_out(
     database_url: str, op: Provider, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provider_logout, "END_SESSION_SECONDS", 0.3)
@@ -362,7 +362,7 @@ def given_back(parts: Parts, outcome: str) -> float:
 
 
 @pytest.mark.gen_test
-async def test_tokens_are_given_back_with_nobody_waiting(database_url: str, op: Provider) -> None:
+async def test_tokens_are_revoked_in_the_background(database_url: str, op: Provider) -> None:
     async with a_node(database_url, op) as parts:
         ada = await sign_in(parts)
         await sign_in(parts)
@@ -377,7 +377,7 @@ async def test_tokens_are_given_back_with_nobody_waiting(database_url: str, op: 
 
 
 @pytest.mark.gen_test
-async def test_who_deletes_an_account_has_its_tokens_given_back(
+async def test_deleting_an_account_revokes_its_provider_tokens(
     database_url: str, op: Provider
 ) -> None:
     async with a_node(database_url, op) as parts:

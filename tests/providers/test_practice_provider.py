@@ -1,4 +1,4 @@
-"""practice_provider.py: the whole way through a provider, and nothing left of it afterwards."""
+"""practice_provider.py: a whole sign-in, and a clean end."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_each_of_the_users_signs_in_by_one_click(shared: Practice, person: dict[
     )
 
 
-def test_who_denies_is_told_so_on_a_page(shared: Practice) -> None:
+def test_a_denial_is_explained_on_a_page(shared: Practice) -> None:
     browser = Browser(shared.started())
     page = browser.choose(browser.to_provider(), {"action": "deny"})
     assert page.status_code == 403
@@ -76,7 +76,7 @@ def test_who_denies_is_told_so_on_a_page(shared: Practice) -> None:
     assert browser.get("/api/auth/me").status_code == 401
 
 
-def test_whoever_comes_first_is_the_administrator_also_at_the_next_start(tmp_path: Path) -> None:
+def test_the_first_user_is_administrator_also_after_a_restart(tmp_path: Path) -> None:
     port = str(free_port())
     with practice(tmp_path, PRACTICE_PORT=port) as both:
         first = Browser(both.started()).sign_in("grace")
@@ -105,7 +105,7 @@ def test_a_role_claim_can_be_practised_and_flags_are_for_the_server(tmp_path: Pa
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
-def test_both_end_when_it_is_told_to_stop(both: Practice, how: signal.Signals) -> None:
+def test_a_signal_stops_both(both: Practice, how: signal.Signals) -> None:
     started = both.running()
     both.process.send_signal(how)
     both.ended(0)
@@ -137,14 +137,14 @@ def test_both_end_with_the_one_that_started_them(both: Practice) -> None:
 # ---- what goes in --------------------------------------------------------------------------
 
 
-def test_a_bad_setting_is_told_by_the_server_and_ends_both(tmp_path: Path) -> None:
+def test_the_server_reports_an_invalid_setting_and_both_end(tmp_path: Path) -> None:
     with practice(tmp_path, "--port", "none") as both:
         both.ended(2)
         assert both.screen.startswith("usher: --port: got 'none', takes ")
         assert both.screen.count("\n") == 1
 
 
-def test_a_port_that_is_accepted_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with practice(tmp_path, PRACTICE_PORT=str(port)) as both:
@@ -155,14 +155,14 @@ def test_a_port_that_is_accepted_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "65536", "http", "-1", "9" * 30])
-def test_what_is_no_port_is_told_in_one_line(tmp_path: Path, text: str) -> None:
+def test_an_invalid_port_is_reported_in_one_line(tmp_path: Path, text: str) -> None:
     with practice(tmp_path, PRACTICE_PORT=text) as both:
         both.ended(1)
         line = f"usher: practice provider: PRACTICE_PORT: got {text[:20]!r}, takes a port\n"
         assert both.screen == line
 
 
-def test_the_provider_is_told_none_of_ushers_settings(shared: Practice) -> None:
+def test_the_provider_gets_none_of_ushers_settings(shared: Practice) -> None:
     names = shared.child(PROVIDER).environ()
     assert [name for name in names if name.startswith("USHER_")] == []
     assert "USHER_ENCRYPTION_KEYS" in shared.child(USHER).environ()

@@ -181,7 +181,7 @@ def test_each_quirk_leaves_an_id_token_that_verifies(op: Provider, quirk: str) -
 
 
 @pytest.mark.parametrize("quirk", sorted(JWKS_QUIRKS))
-def test_each_quirk_of_the_key_set_leaves_the_good_key_in_it(op: Provider, quirk: str) -> None:
+def test_each_quirk_of_the_key_set_leaves_the_valid_key(op: Provider, quirk: str) -> None:
     op.misbehave(jwks=quirk)
     login = Login(op)
     login.fetch()
@@ -202,7 +202,7 @@ def test_of_several_tenants_each_has_an_issuer_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("fault", sorted(TRANSPORT_FAULTS))
-def test_each_fault_on_the_way_keeps_the_document_away(op: Provider, fault: str) -> None:
+def test_each_network_fault_prevents_the_document(op: Provider, fault: str) -> None:
     op.misbehave(discovery=fault, times=1 if fault != "redirect_loop" else None)
     op.delay = op.drip_interval = 5
     started = time.monotonic()

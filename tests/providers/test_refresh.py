@@ -1,4 +1,5 @@
-"""Valid provider tokens: refreshed ahead, by one at a time, and ended by the provider alone."""
+"""Valid provider tokens: refreshed in advance, by one caller at a time, ended only by the
+provider."""
 
 from __future__ import annotations
 
@@ -156,7 +157,7 @@ async def test_a_token_without_an_end_is_not_refreshed(database_url: str, op: Pr
 
 
 @pytest.mark.gen_test
-async def test_a_token_that_lives_shortly_is_not_refreshed_at_every_call(
+async def test_a_short_lived_token_is_not_refreshed_at_every_call(
     database_url: str, op: Provider
 ) -> None:
     op.expires_in = 60
@@ -174,7 +175,7 @@ async def test_a_token_that_lives_shortly_is_not_refreshed_at_every_call(
 
 
 @pytest.mark.gen_test
-async def test_without_a_refresh_token_it_is_good_until_its_end(
+async def test_without_a_refresh_token_it_is_valid_until_its_expiry(
     database_url: str, op: Provider
 ) -> None:
     op.refresh_tokens = "none"
@@ -190,7 +191,7 @@ async def test_without_a_refresh_token_it_is_good_until_its_end(
 
 
 @pytest.mark.gen_test
-async def test_who_has_no_live_tokens_is_told_so(database_url: str, op: Provider) -> None:
+async def test_a_user_without_valid_tokens_gets_an_error(database_url: str, op: Provider) -> None:
     async with a_node(database_url, op) as parts:
         ada, bare = await sign_in(parts), await parts.signed_in()
         for user_id, name in ((bare.user.id, NAME), (ada.user.id, "other"), ("nobody", NAME)):
@@ -237,7 +238,9 @@ async def test_two_sets_are_refreshed_beside_each_other(database_url: str, op: P
 
 
 @pytest.mark.gen_test
-async def test_a_caller_that_leaves_takes_nobody_with_it(database_url: str, op: Provider) -> None:
+async def test_a_cancelled_caller_does_not_cancel_the_others(
+    database_url: str, op: Provider
+) -> None:
     async with a_node(database_url, op) as parts:
         ada = await sign_in(parts)
         parts.clock.forward(WHILE)
@@ -318,7 +321,7 @@ async def test_what_another_node_refreshed_meanwhile_is_accepted(
 
 
 @pytest.mark.gen_test
-async def test_who_held_a_set_too_long_ends_nothing_that_another_node_has_refreshed(
+async def test_a_late_refresh_does_not_replace_that_of_another_node(
     database_url: str, op: Provider
 ) -> None:
     async with two_nodes(database_url, op) as both:
@@ -336,7 +339,7 @@ async def test_who_held_a_set_too_long_ends_nothing_that_another_node_has_refres
 
 
 @pytest.mark.gen_test
-async def test_nor_does_it_let_go_of_what_another_node_holds(
+async def test_nor_does_it_release_the_binding_of_another_node(
     database_url: str, op: Provider
 ) -> None:
     async with two_nodes(database_url, op) as both:
@@ -384,7 +387,7 @@ async def test_the_providers_no_ends_the_session_and_its_sockets_on_every_node(
 
 
 @pytest.mark.gen_test
-async def test_fifty_who_meet_the_end_are_all_told(database_url: str, op: Provider) -> None:
+async def test_fifty_concurrent_callers_all_get_the_end(database_url: str, op: Provider) -> None:
     async with two_nodes(database_url, op) as both:
         ada = await sign_in(both[0])
         op.end_sessions()
@@ -443,7 +446,7 @@ async def crowd(parts: Parts, op: Provider, size: int) -> SignedIn:
 
 
 @pytest.mark.gen_test
-async def test_all_that_is_near_its_end_is_refreshed_with_nobody_asking(
+async def test_tokens_near_their_expiry_are_refreshed_in_the_background(
     database_url: str, op: Provider
 ) -> None:
     size = KEEP_BATCH + 5
@@ -541,12 +544,12 @@ async def test_with_a_wrong_key_nothing_is_asked_and_nothing_lost(
     async with a_node(database_url, op) as parts:
         ada = await sign_in(parts)
         before = await only_set(parts)
-    async with a_node(database_url, op) as stranger:  # with keys of its own
-        stranger.clock.forward(WHILE)
+    async with a_node(database_url, op) as other_node:  # with keys of its own
+        other_node.clock.forward(WHILE)
         with pytest.raises(DecryptionFailed):
-            await valid(stranger, ada)
-        await stranger.oauth.refresh.keep()
-        assert await only_set(stranger) == before
+            await valid(other_node, ada)
+        await other_node.oauth.refresh.keep()
+        assert await only_set(other_node) == before
         assert calls(op) == 0
 
 

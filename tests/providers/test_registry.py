@@ -1,4 +1,4 @@
-"""The providers of an installation: each by name, with a redirect URI and threads of its own."""
+"""The providers of an installation: each with its name, redirect URI and threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Provider tokens at rest: ciphertext and nothing else, and with a wrong key nothing is lost."""
+"""Stored provider tokens: only ciphertext, and a wrong key loses nothing."""
 
 from __future__ import annotations
 
@@ -153,15 +153,15 @@ async def test_a_wrong_key_reads_nothing_and_deletes_nothing(database_url: str) 
     async with linked(database_url) as (parts, ada):
         found = await keep(parts, ada, ada.claims.sid, grant())
         before = await parts.database.run(raw)
-        stranger = ProviderTokens(Encryption((generate_key(),)), parts.clock)
+        other_keys = ProviderTokens(Encryption((generate_key(),)), parts.clock)
         reads: tuple[Callable[[peewee.Database, str], object], ...] = (
-            lambda db, _: stranger.get(db, found.id),
-            lambda db, _: stranger.of_login_session(db, ada.claims.sid),
+            lambda db, _: other_keys.get(db, found.id),
+            lambda db, _: other_keys.of_login_session(db, ada.claims.sid),
         )
         for read_it in reads:
             with pytest.raises(DecryptionFailed):
                 await parts.database.run(read_it, "")
-        assert await parts.database.run(stranger.newest, ada.user.id, "idp") == found.id
+        assert await parts.database.run(other_keys.newest, ada.user.id, "idp") == found.id
         assert await parts.database.run(raw) == before
         assert revealed((await read(parts, found.id)).grant) == SECRETS
 
@@ -183,11 +183,11 @@ async def test_a_ciphertext_that_was_changed_is_not_read(database_url: str) -> N
 
 
 @pytest.mark.gen_test
-async def test_who_deletes_an_account_means_it_whichever_key_fits(database_url: str) -> None:
+async def test_an_account_is_deleted_even_if_no_key_decrypts_its_tokens(database_url: str) -> None:
     async with linked(database_url) as (parts, ada):
         await keep(parts, ada, ada.claims.sid, grant())
-        stranger = ProviderTokens(Encryption((generate_key(),)), parts.clock)
-        assert await parts.database.run(stranger.take, ada.user.id) == []
+        other_keys = ProviderTokens(Encryption((generate_key(),)), parts.clock)
+        assert await parts.database.run(other_keys.take, ada.user.id) == []
         assert await parts.database.run(raw) == []
 
 

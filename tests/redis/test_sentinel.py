@@ -1,4 +1,4 @@
-"""The master that sentinels name: found anew, verified, and followed through a fail-over."""
+"""The master that sentinels name: looked up, verified, and followed through a failover."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_sentinels_that_are_dead_or_frozen_block_nothing(lone: SentinelSet) -> N
         ("red%2F", "wrong", "AUTH: WRONGPASS"),
     ],
 )
-def test_what_is_wrong_is_told_without_the_passwords(
+def test_errors_do_not_contain_passwords(
     lone: SentinelSet, caplog: pytest.LogCaptureFixture, old: str, new: str, reason: str
 ) -> None:
     async def work() -> None:
@@ -187,7 +187,7 @@ def test_tls_is_spoken_to_sentinels_and_servers(tmp_path: Path) -> None:
 
 
 class Heard:
-    """A listener that keeps what it is told."""
+    """A listener that records its calls."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -208,8 +208,8 @@ def test_store_and_subscription_follow_the_master() -> None:
         master, replica = made.servers
         changes: list[bool] = []
         async with connected(made.url, on_change=changes.append, timeout=1.0) as store:
-            bus, heard = RedisBus(made.url, store, 100, 60), Heard()
-            bus.listen(heard)
+            bus, received = RedisBus(made.url, store, 100, 60), Heard()
+            bus.listen(received)
             await bus.open()
             waiting = bus.subscribe("r")
             assert waiting is not None
@@ -222,9 +222,9 @@ def test_store_and_subscription_follow_the_master() -> None:
             await until(lambda: store.available)
             assert role(replica)[0] == "master"
             assert await store.call(("GET", "kept"), ("SET", "new", 1)) == [b"1", b"OK"]
-            await until(lambda: heard.gaps == 1)
+            await until(lambda: received.gaps == 1)
             await bus.keep("r", b"after")
-            await until(lambda: heard.bodies == [b"after"])
+            await until(lambda: received.bodies == [b"after"])
             await bus.close()
             # The old master comes back, and a sentinel that slept through it all.
             master.start()
@@ -238,6 +238,7 @@ def test_store_and_subscription_follow_the_master() -> None:
         run(work(made))
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test(timeout=60)
 async def test_usher_continues_after_a_fail_over(database_kind: str) -> None:
     with sentinel_set() as made, usher(database_kind, REDIS_URL=made.url) as server:

@@ -1,4 +1,4 @@
-"""One contract for every form of the store, and one form against the other.
+"""One contract for every implementation of the store.
 
 Keys that are used together carry a hash tag, as they do in Usher: a cluster wants it.
 """
@@ -127,12 +127,12 @@ def test_set_nx_keeps_what_is_there(with_store: Run) -> None:
     assert got == [b"OK", None, b"1"]
 
 
-def test_set_get_tells_what_was_there(with_store: Run) -> None:
+def test_set_get_returns_the_previous_value(with_store: Run) -> None:
     got = replies(with_store, ("SET", "k", 1, "GET"), ("SET", "k", 2, "PX", 900, "GET"))
     assert got == [None, b"1"]
 
 
-def test_lifetimes_are_told_in_seconds_and_milliseconds(with_store: Run) -> None:
+def test_lifetimes_are_in_seconds_and_milliseconds(with_store: Run) -> None:
     got = replies(
         with_store,
         *(("SET", "k", 1, "EX", 100), ("TTL", "k"), ("TTL", "none"), ("PTTL", "none")),

@@ -1,4 +1,4 @@
-"""The store over a real Redis Cluster: splitting, redirections, fail-over."""
+"""The store over a real Redis Cluster: splitting, redirections, failover."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def test_a_moved_slot_is_followed_and_nothing_is_done_twice(
     run(work())
 
 
-def test_a_slot_on_its_way_is_asked_at_both_ends(
+def test_a_migrating_slot_is_queried_at_both_ends(
     three: Cluster, moving: tuple[Server, Server]
 ) -> None:
     source, target = moving
@@ -262,7 +262,7 @@ def test_a_slot_on_its_way_is_asked_at_both_ends(
     run(work())
 
 
-def test_a_slot_on_its_way_to_a_new_node_is_found_there() -> None:
+def test_a_slot_migrating_to_a_new_node_is_found_there() -> None:
     async def work(made: Cluster, new: Server) -> None:
         source, _ = owner(made)
         async with connected(made.url) as store:
@@ -343,7 +343,7 @@ async def subscribed(bus: RedisBus, room: str) -> None:
 
 
 class Heard:
-    """A listener that keeps what it is told."""
+    """A listener that records its calls."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -363,8 +363,8 @@ def test_messages_reach_a_subscription_on_any_node(three: Cluster) -> None:
     async def work() -> None:
         async with connected(three.url) as store:
             buses = [RedisBus(three.url, store, 100, 60) for _ in range(4)]
-            heard = [Heard() for _ in buses]
-            for bus, ear in zip(buses, heard, strict=True):
+            received = [Heard() for _ in buses]
+            for bus, ear in zip(buses, received, strict=True):
                 bus.listen(ear)
                 await bus.open()
                 for number in range(9):
@@ -372,7 +372,7 @@ def test_messages_reach_a_subscription_on_any_node(three: Cluster) -> None:
             ids = [await buses[0].keep(f"r{n}", f"kept{n}".encode()) for n in range(9)]
             buses[1].send("r3", b"passing")
             wanted = sorted([f"kept{n}".encode() for n in range(9)] + [b"passing"])
-            await until(lambda: all(sorted(ear.bodies) == wanted for ear in heard))
+            await until(lambda: all(sorted(ear.bodies) == wanted for ear in received))
             window = await buses[2].read("r4", None, 10)
             assert [message.id for message in window.messages] == [ids[4]]
             await asyncio.gather(*(bus.close() for bus in buses))
@@ -380,14 +380,15 @@ def test_messages_reach_a_subscription_on_any_node(three: Cluster) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_a_dead_master_is_replaced_without_a_restart() -> None:
     async def work(made: Cluster, replica: Server) -> None:
         dying = made.masters[0]
         key = next(f"k{n}" for n in range(99) if (slot_of(("GET", f"k{n}")) or 0) < SLOTS // 3)
         changes: list[bool] = []
         async with connected(made.url, on_change=changes.append, timeout=2.0) as store:
-            bus, heard = RedisBus(made.url, store, 100, 60), Heard()
-            bus.listen(heard)
+            bus, received = RedisBus(made.url, store, 100, 60), Heard()
+            bus.listen(received)
             await bus.open()
             await within(subscribed(bus, key))
             await store.call(("SET", key, "kept"), ("SET", "n" + key, 1))
@@ -403,7 +404,7 @@ def test_a_dead_master_is_replaced_without_a_restart() -> None:
             assert role(replica)[0] == "master"
             # What may have been carried out was not sent again.
             assert await store.call(("GET", key), ("EXISTS", key + "{" + key + "}")) == [b"kept", 0]
-            await until(lambda: bool(heard.bodies) or bool(bus.send(key, b"again")))
+            await until(lambda: bool(received.bodies) or bool(bus.send(key, b"again")))
             await bus.close()
             dying.start()  # comes back as a replica, and nobody writes to it
             await until(lambda: role(dying)[0] == "slave")
@@ -437,6 +438,7 @@ def test_tls_is_spoken_to_every_node(tmp_path: Path) -> None:
 # A whole server
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_usher_runs_on_a_cluster(database_kind: str, three: Cluster) -> None:
     with usher(database_kind, REDIS_URL=three.url) as server:

@@ -243,7 +243,7 @@ def test_something_that_is_not_redis_is_not_available(redis_server: RealRedis) -
     run(work())
 
 
-def test_a_group_that_nobody_awaits_fails_silently(redis_server: RealRedis) -> None:
+def test_a_group_that_is_not_awaited_fails_silently(redis_server: RealRedis) -> None:
     async def work() -> list[Any]:
         reports: list[Any] = []
         loop = asyncio.get_running_loop()
@@ -338,7 +338,7 @@ def test_a_password_from_the_url_is_used(redis_server: RealRedis, user: str) -> 
 
 
 @pytest.mark.parametrize(("login", "word"), [(":wrong@", "AUTH: WRONGPASS"), ("", "PING: NOAUTH")])
-def test_a_wrong_password_is_told_without_the_password(
+def test_a_wrong_password_is_reported_without_the_password(
     redis_server: RealRedis, caplog: pytest.LogCaptureFixture, login: str, word: str
 ) -> None:
     async def work() -> None:
@@ -408,7 +408,7 @@ def test_tls_is_spoken_and_the_certificate_checked(redis_server: RealRedis, loop
     run(work(), loop=loop)
 
 
-def test_a_server_that_speaks_tls_itself_is_used(tmp_path: Path, loop: str) -> None:
+def test_a_server_with_its_own_tls_is_used(tmp_path: Path, loop: str) -> None:
     cert, key = certificate(tmp_path)
     server = Server(password=PASSWORD, tls=(cert, key))
 

@@ -1,4 +1,4 @@
-"""Refresh tokens that are none cost no look-up; good ones get in whatever strangers send."""
+"""Invalid refresh tokens cost no look-up; valid ones are accepted whatever attackers send."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_what_is_none_of_ours_is_refused_without_the_database(database_url
 
 
 @pytest.mark.gen_test
-async def test_of_parallel_bad_tokens_of_one_address_exactly_so_many_are_answered(
+async def test_of_concurrent_invalid_tokens_of_one_address_exactly_the_limit_is_answered(
     database_url: str,
 ) -> None:
     async with node(database_url, settings=FEW) as parts:
@@ -74,7 +74,9 @@ async def test_of_parallel_bad_tokens_of_one_address_exactly_so_many_are_answere
 
 
 @pytest.mark.gen_test
-async def test_a_good_token_gets_in_from_an_address_past_its_bad_ones(database_url: str) -> None:
+async def test_a_valid_token_is_accepted_from_an_address_with_invalid_ones(
+    database_url: str,
+) -> None:
     async with node(database_url, settings=FEW) as parts:
         good = (await parts.signed_in()).refresh_token.reveal()
         await codes(parts, *map(bad, range(10)))

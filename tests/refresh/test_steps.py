@@ -1,4 +1,4 @@
-"""Refresh tokens: lost answers, racing tabs, copies, and clocks that were set back."""
+"""Refresh tokens: lost responses, concurrent tabs, copies, and clocks that were set back."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def ends_the_session(parts: Parts, copied: SignedIn) -> None:
 
 @pytest.mark.parametrize("times", [1, 5])
 @pytest.mark.gen_test
-async def test_a_lost_answer_signs_nobody_out_however_late_it_is_asked_for_again(
+async def test_a_lost_response_ends_no_session_however_late_the_retry(
     database_url: str, times: int
 ) -> None:
     async with node(database_url) as parts:
@@ -89,7 +89,7 @@ async def test_when_thief_and_owner_both_continue_the_session_ends(
 
 
 @pytest.mark.gen_test
-async def test_an_answer_in_whose_place_another_was_given_is_worthless(database_url: str) -> None:
+async def test_a_response_that_was_replaced_by_another_is_invalid(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         lost = await refresh(parts, login)
@@ -99,7 +99,9 @@ async def test_an_answer_in_whose_place_another_was_given_is_worthless(database_
 
 
 @pytest.mark.gen_test
-async def test_a_tab_whose_request_was_slow_is_let_on_within_the_grace(database_url: str) -> None:
+async def test_a_tab_whose_request_was_slow_is_accepted_within_the_grace_period(
+    database_url: str,
+) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         newest = await refresh(parts, await refresh(parts, login))

@@ -1,4 +1,4 @@
-"""An account that somebody opened with an address that is not theirs, and the address' owner."""
+"""An account with somebody else's address, and the owner of the address."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def audited(parts: Parts, kind: str) -> list[AuditRow]:
 
 
 @pytest.mark.gen_test
-async def test_whoever_proves_the_address_gets_the_account_and_the_squatter_has_no_way_in(
+async def test_the_owner_of_the_address_gets_the_account_and_the_squatter_loses_access(
     database_url: str,
 ) -> None:
     async with squatted(database_url) as (one, other, squatter):
@@ -107,8 +107,8 @@ async def test_whoever_proves_the_address_gets_the_account_and_the_squatter_has_
         token = link.url.reveal().partition("#token=")[2]
         with pytest.raises(LinkRefused):
             await one.services.password_links.use(token, PASSWORD, DEVICE.ip)
-        living = await one.login_sessions.living(user_id)
-        assert [session.id for session in living] == [owner.claims.sid]
+        active = await one.login_sessions.active(user_id)
+        assert [session.id for session in active] == [owner.claims.sid]
         assert await left_of(one, user_id) == {
             "AccountLink": 0,
             "Identity": 1,
@@ -136,15 +136,15 @@ async def test_it_happens_once_however_many_prove_it_at_once(database_url: str) 
             *(by_provider((one, other)[n % 2], EMAIL, subject="owner") for n in range(10))
         )
         assert {found.user.id for found in outcomes} == {squatter.user.id}
-        living = await one.login_sessions.living(squatter.user.id)
-        assert len(living) == 10, "none ended another's"
+        active = await one.login_sessions.active(squatter.user.id)
+        assert len(active) == 10, "none ended another's"
         events = await audited(one, "account.handed_over")
         events += await audited(other, "account.handed_over")
         assert len({event.at for event in events}) == 1
 
 
 @pytest.mark.gen_test
-async def test_an_address_that_a_provider_only_repeats_gives_nobody_anything(
+async def test_an_unverified_address_of_a_provider_grants_nothing(
     database_url: str,
 ) -> None:
     async with squatted(database_url) as (one, _, squatter):
@@ -166,7 +166,7 @@ async def test_a_squatter_by_a_provider_that_does_not_vouch_is_put_out_as_well(
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("state", ["admin", "disabled", "verified", "given_up"])
-async def test_who_is_no_squatter_is_left_alone(database_url: str, state: str) -> None:
+async def test_other_accounts_are_not_handed_over(database_url: str, state: str) -> None:
     async with squatted(database_url) as (one, _, squatter):
         changes: dict[str, dict[str, Any]] = {
             "admin": {"role": "admin"},
@@ -183,11 +183,11 @@ async def test_who_is_no_squatter_is_left_alone(database_url: str, state: str) -
         assert await one.database.run(change) is None
         user = (await users(one))[squatter.user.id]
         assert user.password_hash is not None
-        assert len(await one.login_sessions.living(squatter.user.id)) == 1
+        assert len(await one.login_sessions.active(squatter.user.id)) == 1
 
 
 @pytest.mark.gen_test
-async def test_whoever_else_holds_ways_in_takes_them_away_in_the_same_transaction(
+async def test_other_credentials_are_removed_in_the_same_transaction(
     database_url: str,
 ) -> None:
     async with squatted(database_url) as (one, _, squatter):

@@ -1,4 +1,4 @@
-"""Who may open an account, by password and by a provider."""
+"""Who may create an account, with a password and with a provider."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ async def test_by_a_provider_too_one_is_the_first_and_the_others_are_refused(
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("signup", ["invite", "closed", "open"])
-async def test_of_those_who_are_to_confirm_their_address_one_is_the_first_too(
+async def test_of_concurrent_sign_ups_with_confirmation_one_is_first_too(
     database_url: str, signup: str
 ) -> None:
     async with installation(database_url, signup, email_verification="required") as both:
@@ -173,7 +173,7 @@ def questions(db: peewee.Database) -> list[OutgoingMail]:
 
 
 @pytest.mark.gen_test
-async def test_whoever_has_an_account_signs_in_whatever_the_mode(database_url: str) -> None:
+async def test_existing_users_sign_in_in_every_mode(database_url: str) -> None:
     async with installation(database_url, "closed") as (parts, other):
         email = address()
         first = await by_provider(parts, email)
@@ -194,7 +194,7 @@ async def test_closed_takes_no_invitation_either(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_refused_sign_up_costs_no_hash_and_counts_for_nobody(database_url: str) -> None:
+async def test_a_refused_sign_up_costs_no_hash_and_does_not_count(database_url: str) -> None:
     async with installation(database_url, "closed", limit_signups=2) as (parts, _):
         await by_password(parts)
         for _ in range(5):
@@ -206,7 +206,7 @@ async def test_a_refused_sign_up_costs_no_hash_and_counts_for_nobody(database_ur
 
 
 @pytest.mark.gen_test
-async def test_other_domains_have_no_account_by_any_way(database_url: str) -> None:
+async def test_no_method_creates_an_account_of_another_domain(database_url: str) -> None:
     async with installation(database_url, email_domains=("example.org",)) as (parts, _):
         for email in ("ada@example.com", "ada@mail.example.org", "ada@example.org.evil"):
             with pytest.raises(EmailDomainRefused):
@@ -239,6 +239,7 @@ async def test_an_account_follows_its_address_at_the_provider_into_no_other_doma
 # ---- invitations ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 @pytest.mark.parametrize(
     ("way", "tries"),
@@ -248,7 +249,7 @@ async def test_an_account_follows_its_address_at_the_provider_into_no_other_doma
         pytest.param(by_provider, 1000, marks=pytest.mark.slow),
     ],
 )
-async def test_of_many_who_use_one_invitation_at_once_one_gets_in(
+async def test_of_concurrent_uses_of_one_invitation_one_succeeds(
     database_url: str, way: Callable[..., Any], tries: int
 ) -> None:
     async with installation(database_url, "invite", limit_signups=0) as both:
@@ -277,7 +278,7 @@ async def test_an_invitation_with_an_address_is_for_that_one(database_url: str) 
 
 
 @pytest.mark.gen_test
-async def test_an_address_that_is_accepted_leaves_the_invitation_good(database_url: str) -> None:
+async def test_a_taken_address_leaves_the_invitation_valid(database_url: str) -> None:
     async with installation(database_url, "invite") as (parts, _):
         admin = await by_password(parts, "admin@example.org")
         token = await invited(parts, admin.user.id)
@@ -287,7 +288,7 @@ async def test_an_address_that_is_accepted_leaves_the_invitation_good(database_u
 
 
 @pytest.mark.gen_test
-async def test_an_invitation_is_good_until_it_ends_is_revoked_or_its_maker_falls(
+async def test_an_invitation_is_valid_until_it_expires_is_revoked_or_its_creator_is_demoted(
     database_url: str,
 ) -> None:
     async with installation(database_url, "invite") as (parts, other):
@@ -305,7 +306,7 @@ async def test_an_invitation_is_good_until_it_ends_is_revoked_or_its_maker_falls
                 (None, DEFAULT_SECONDS),
             )
         ]
-        listed = await other.registration.invitations.living("", 10)
+        listed = await other.registration.invitations.active("", 10)
         assert {row.id for row in listed} == {m.row.id for m in (kept, revoked, old, by_command)}
         await other.registration.invitations.revoke(revoked.row.id)
         parts.clock.forward(61.0)
@@ -315,7 +316,7 @@ async def test_an_invitation_is_good_until_it_ends_is_revoked_or_its_maker_falls
         await parts.administration.update(maker, "user", None)
         with pytest.raises(InvitationRefused):
             await by_password(parts, invitation=token_of(kept))
-        listed = await parts.registration.invitations.living("", 10)
+        listed = await parts.registration.invitations.active("", 10)
         assert [row.id for row in listed] == [by_command.row.id]
         await Upkeep(parts.database, parts.clock).purge()
         assert await invitations(parts) == 2, "one may become good again"
@@ -326,7 +327,7 @@ async def test_an_invitation_is_good_until_it_ends_is_revoked_or_its_maker_falls
 
 
 @pytest.mark.gen_test
-async def test_in_an_open_installation_an_invitation_gives_its_role_and_a_bad_one_nothing(
+async def test_in_an_open_installation_only_a_valid_invitation_sets_the_role(
     database_url: str,
 ) -> None:
     async with installation(database_url) as (parts, _):
@@ -354,7 +355,7 @@ async def test_a_known_user_to_the_provider_leaves_an_invitation_to_others(
 
 
 @pytest.mark.gen_test
-async def test_whether_an_address_is_in_use_can_not_be_told_by_a_claim_of_it(
+async def test_a_claimed_address_does_not_reveal_whether_it_is_in_use(
     database_url: str,
 ) -> None:
     async with installation(database_url, "invite") as (parts, _):

@@ -1,4 +1,4 @@
-"""A right that changes is felt by every socket it concerns, on every node."""
+"""A changed right affects every socket concerned, on every node."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Installation:
     def rooms(self) -> list[str]:
         return sorted(self.peer.client.membership.names())
 
-    async def told(self, peer: Peer | None = None) -> list[str]:
+    async def reported(self, peer: Peer | None = None) -> list[str]:
         """The rooms of the next `access-changed`, which has to come within a second."""
         while True:
             event: Any = await within((peer or self.peer).event(), 1.0)
@@ -87,37 +87,37 @@ async def installation(database_url: str, redis: RealRedis) -> AsyncIterator[Ins
 
 
 @pytest.mark.gen_test
-async def test_who_is_let_in_enters_and_who_is_put_out_leaves_on_another_node(
+async def test_added_members_join_and_removed_ones_leave_on_another_node(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with installation(database_url, redis_server) as h:
         own = f"user:{h.user}"
         assert h.rooms == [own]
         await h.put()
-        assert await h.told() == sorted([own, h.room])
+        assert await h.reported() == sorted([own, h.room])
         assert h.rooms == sorted([own, h.room])
         await h.put(Right.READ)
-        assert await h.told() == sorted([own, h.room]), "another right: the same rooms"
+        assert await h.reported() == sorted([own, h.room]), "another right: the same rooms"
         await h.remove()
-        assert await h.told() == [own]
+        assert await h.reported() == [own]
         assert (h.rooms, h.peer.client.membership.grant_in(h.room)) == ([own], None)
 
 
 @pytest.mark.gen_test
-async def test_a_change_for_everybody_reaches_everybody_and_tells_only_whom_it_concerns(
+async def test_a_change_for_everybody_notifies_only_affected_members(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with installation(database_url, redis_server) as h:
         await h.put()
-        await h.told()
+        await h.reported()
         guest = await open_socket(h.there, await h.there.signed_in())
         await h.here.channels.update(h.owner, h.channel, private=False)
-        assert h.room in await h.told(guest)
+        assert h.room in await h.reported(guest)
         await h.here.channels.update(h.owner, h.channel, private=True)
-        assert h.room not in await h.told(guest)
+        assert h.room not in await h.reported(guest)
         assert h.room in h.rooms, "a member stays one"
         await h.here.channels.delete(h.owner, h.channel)
-        assert h.room not in await h.told()
+        assert h.room not in await h.reported()
         before = len(guest.client.membership.names())
         assert before == 1
 
@@ -128,12 +128,12 @@ async def test_a_role_that_a_channel_lets_in_counts_at_once(
 ) -> None:
     async with installation(database_url, redis_server) as h:
         await h.here.channels.update(h.owner, h.channel, roles={"user": "read"})
-        assert h.room in await h.told()
+        assert h.room in await h.reported()
         grant = h.peer.client.membership.grant_in(h.room)
         assert grant is not None
         assert grant.right == Right.READ
         await h.here.channels.update(h.owner, h.channel, roles={})
-        assert h.room not in await h.told()
+        assert h.room not in await h.reported()
 
 
 @pytest.mark.gen_test
@@ -155,16 +155,16 @@ async def test_a_change_whose_message_was_lost_is_found_by_the_sweep(
 ) -> None:
     async with installation(database_url, redis_server) as h:
         await h.put()
-        await h.told()
+        await h.reported()
         h.there.bus.unsubscribe(CONTROL_ROOM)
         await h.remove()
-        assert h.room in h.rooms, "nobody has told"
+        assert h.room in h.rooms, "no message was sent"
         await h.there.revocations.sweep()
-        assert h.room not in await h.told()
+        assert h.room not in await h.reported()
 
 
 @pytest.mark.gen_test
-async def test_nobody_here_means_nothing_to_look_up(database_url: str) -> None:
+async def test_without_users_nothing_is_looked_up(database_url: str) -> None:
     async with node(database_url) as parts:
         channels = MoodyChannels(parts)
         access = Access(parts.hub, channels, parts.services.shared_grants)
@@ -179,7 +179,7 @@ async def test_what_cannot_be_looked_up_now_is_tried_again_until_it_can(
 ) -> None:
     async with installation(database_url, redis_server) as h:
         await h.put()
-        await h.told()
+        await h.reported()
         channels = MoodyChannels(h.there)
         access = Access(h.there.hub, channels, h.there.services.shared_grants)
         h.there.revocations.on_access(access.apply)

@@ -1,4 +1,4 @@
-"""Authors of messages in a history, whose accounts may be gone."""
+"""Authors of messages in a history, whose accounts may be deleted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEXT = st.text(max_size=40)
 
 
 @given(name=TEXT, data=st.recursive(st.none() | TEXT, lambda inner: st.lists(inner, max_size=3)))
-def test_whatever_a_message_holds_only_its_authors_name_goes(name: str, data: object) -> None:
+def test_only_the_authors_name_is_removed_from_any_message(name: str, data: object) -> None:
     raw = msgspec.Raw(msgspec.json.encode(data))
     body = message_body("channel:c-1", Member("u_1", name), raw, 1.5)
     assert author_of(body) == "u_1"
@@ -45,9 +45,9 @@ async def test_only_unknown_authors_are_asked_for(database_url: str) -> None:
         ]
         messages = [LoggedMessage(f"{n}-0", body) for n, body in enumerate(bodies, 1)]
         window = Window(messages, complete=True, more=False)
-        living: set[str] = set()
-        shown = await parts.services.authors.shown(window, living)
+        existing: set[str] = set()
+        shown = await parts.services.authors.shown(window, existing)
         assert [b'"gone":true' in message.body for message in shown.messages] == [False, True]
-        assert living == {ada}
+        assert existing == {ada}
         only = Window(messages[:1], complete=True, more=False)
-        assert await parts.services.authors.shown(only, living) is only
+        assert await parts.services.authors.shown(only, existing) is only

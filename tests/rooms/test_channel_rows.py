@@ -1,4 +1,4 @@
-"""Pages of channels and members, and what the schema holds."""
+"""Pages of channels and members, and constraints of the schema."""
 
 from __future__ import annotations
 

@@ -34,17 +34,17 @@ HOUR = 3600.0
 
 
 class Telling:
-    """Real revocations; beside them, the "access" rows that are committed when they are told."""
+    """Real revocations; also records the "access" rows that are committed when announced."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts, self.record = parts, parts.revocations.record
-        self.told: list[tuple[str, str, str]] = []
+        self.reported: list[tuple[str, str, str]] = []
 
     async def publish(self, revocations: Sequence[Revocation]) -> None:
         committed = await self._parts.database.run(_access_rows)
         for entry in revocations:
             assert (entry.subject, entry.user_id, entry.reason) in committed
-            self.told.append((entry.subject, entry.user_id, entry.reason))
+            self.reported.append((entry.subject, entry.user_id, entry.reason))
         await self._parts.revocations.publish(revocations)
 
 
@@ -88,9 +88,9 @@ class Bench:
 
     def new_changes(self) -> list[tuple[str, str]]:
         """Whose rights changed since the last time that this was asked, and why."""
-        told, self.telling.told = self.telling.told, []
-        assert {subject for subject, _, _ in told} <= {self.id}
-        return [(user_id, reason) for _, user_id, reason in told]
+        reported, self.telling.reported = self.telling.reported, []
+        assert {subject for subject, _, _ in reported} <= {self.id}
+        return [(user_id, reason) for _, user_id, reason in reported]
 
 
 @asynccontextmanager
@@ -157,7 +157,7 @@ async def test_an_administrator_reads_from_when_the_role_came(database_url: str)
 
 
 @pytest.mark.gen_test
-async def test_a_member_reads_from_when_it_was_let_in(database_url: str) -> None:
+async def test_a_member_reads_history_from_when_it_was_added(database_url: str) -> None:
     async with bench(database_url) as b:
         entered = b.later()
         user = await b.member(READ)
@@ -251,8 +251,8 @@ async def test_rights_of_many_users_are_asked_for_a_bounded_number_at_a_time(
     monkeypatch.setattr("services.rooms.channels.USERS_AT_ONCE", 3)
     async with bench(database_url) as b:
         members = [await b.member() for _ in range(5)]
-        strangers = [await b.user() for _ in range(4)]
-        asked = [x for pair in zip(members, [*strangers, "none"], strict=True) for x in pair]
+        other_users = [await b.user() for _ in range(4)]
+        asked = [x for pair in zip(members, [*other_users, "none"], strict=True) for x in pair]
         expected = dict.fromkeys(members, Grant(WRITE, b.now))
         assert await b.channels.grants_in(b.id, [*asked, *asked]) == expected
         assert await b.parts.database.run(grants_in, b.id, asked) == expected
@@ -295,7 +295,7 @@ async def test_a_name_is_kept_without_the_space_around_it(database_url: str) -> 
 
 
 @pytest.mark.gen_test
-async def test_who_has_no_account_any_more_opens_no_channel(database_url: str) -> None:
+async def test_a_deleted_account_creates_no_channel(database_url: str) -> None:
     async with bench(database_url) as b:
         with pytest.raises(Unauthenticated):
             await b.channels.create("gone", "Herons")
@@ -303,7 +303,7 @@ async def test_who_has_no_account_any_more_opens_no_channel(database_url: str) -
 
 
 @pytest.mark.gen_test
-async def test_only_who_manages_a_channel_changes_it(database_url: str) -> None:
+async def test_only_managers_of_a_channel_can_change_it(database_url: str) -> None:
     async with bench(database_url) as b:
         other = await b.user()
         for caller, refusal in (
@@ -370,11 +370,11 @@ async def test_the_owner_can_neither_be_removed_nor_leave_nor_be_demoted(databas
 @pytest.mark.gen_test
 async def test_an_unknown_user_or_member_is_not_found(database_url: str) -> None:
     async with bench(database_url) as b:
-        stranger = await b.user()
+        other_user = await b.user()
         for call in (
             b.channels.put_member(b.owner, b.id, "nobody"),
             b.channels.remove_member(b.owner, b.id, "nobody"),
-            b.channels.remove_member(b.owner, b.id, stranger),
+            b.channels.remove_member(b.owner, b.id, other_user),
         ):
             with pytest.raises(NotFound):
                 await call
@@ -412,11 +412,11 @@ async def test_a_manager_that_shuts_itself_out_sees_what_it_left(database_url: s
             await b.channels.get(user, b.id)
 
 
-# ---- what is told --------------------------------------------------------------------------
+# ---- announcements -------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
-async def test_every_right_that_comes_or_goes_is_told_after_the_commit(database_url: str) -> None:
+async def test_every_change_of_a_right_is_announced_after_the_commit(database_url: str) -> None:
     async with bench(database_url) as b:
         channels, user = b.channels, await b.user()
         await channels.put_member(b.owner, b.id, user, READ)
@@ -436,14 +436,14 @@ async def test_every_right_that_comes_or_goes_is_told_after_the_commit(database_
         await channels.delete(b.owner, b.id)
         assert b.new_changes() == [("*", "channel_deleted")]
         public = await channels.create(b.owner, "Public", private=False)
-        assert b.telling.told == [
+        assert b.telling.reported == [
             (public.id, b.owner, "channel_opened"),
             (public.id, "*", "channel_opened"),
         ]
 
 
 @pytest.mark.gen_test
-async def test_what_changes_no_right_tells_nobody(database_url: str) -> None:
+async def test_a_change_without_effect_on_rights_notifies_no_user(database_url: str) -> None:
     async with bench(database_url) as b:
         user = await b.member(READ)
         await b.channels.update(b.owner, b.id, roles={"user": "read"})
@@ -457,20 +457,20 @@ async def test_what_changes_no_right_tells_nobody(database_url: str) -> None:
 @pytest.mark.gen_test
 async def test_a_change_that_cannot_be_recorded_is_not_made(database_url: str) -> None:
     async with bench(database_url) as b:
-        member, stranger = await b.member(), await b.user()
+        member, other_user = await b.member(), await b.user()
         await b.parts.database.run(lambda db: db.execute_sql("DROP TABLE revocations"))
         for call in (
             b.channels.create(b.owner, "Another"),
             b.channels.update(b.owner, b.id, private=False),
             b.channels.update(b.owner, b.id, roles={"user": "read"}),
-            b.channels.put_member(b.owner, b.id, stranger),
+            b.channels.put_member(b.owner, b.id, other_user),
             b.channels.remove_member(b.owner, b.id, member),
             b.channels.delete(b.owner, b.id),
         ):
             with pytest.raises(peewee.DatabaseError):
                 await call
         assert await b.grant(member) == Grant(WRITE, b.now)
-        assert await b.grant(stranger) is None
+        assert await b.grant(other_user) is None
         assert len(await b.rows(Channel)) == 1
 
 
@@ -494,7 +494,7 @@ async def test_two_managers_change_the_same_member(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_member_that_many_let_in_at_once_is_let_in_once(database_url: str) -> None:
+async def test_a_member_that_is_added_concurrently_is_added_once(database_url: str) -> None:
     async with bench(database_url) as b:
         user = await b.user()
         calls = (b.channels.put_member(b.owner, b.id, user, WRITE) for _ in range(8))
@@ -529,7 +529,7 @@ async def test_a_channel_deleted_while_members_are_added_leaves_nothing(database
 
 
 @pytest.mark.gen_test
-async def test_an_account_deleted_while_it_is_let_in_leaves_no_member(database_url: str) -> None:
+async def test_an_account_deleted_while_it_is_added_leaves_no_membership(database_url: str) -> None:
     async with bench(database_url) as b:
         for _ in range(5):
             user = await b.user()
@@ -542,7 +542,7 @@ async def test_an_account_deleted_while_it_is_let_in_leaves_no_member(database_u
 
 
 @pytest.mark.gen_test
-async def test_an_owner_deleted_while_a_manager_lets_users_in_stops_nobody(
+async def test_an_owner_deleted_while_a_manager_adds_members_blocks_nothing(
     database_url: str,
 ) -> None:
     async with bench(database_url) as b:

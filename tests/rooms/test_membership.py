@@ -1,4 +1,4 @@
-"""The rooms of one socket: which it may enter, and which it is in."""
+"""The rooms of one socket: which it may join, and which it has joined."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from services.rooms.presence import Presence
 from services.rooms.rooms import Rooms
 from services.sessions.control import CONTROL_ROOM
 from services.websocket.protocol import Member
+from tests.support.members import RecordingMember
 from tests.support.parts import Clock
-from tests.support.people import Person
 from tests.support.redis import until
 
 READ, WRITE = Grant(Right.READ, 1.0), Grant(Right.WRITE, 2.0)
@@ -41,8 +41,8 @@ class Installation:
 
     def socket(
         self, grants: Mapping[str, Grant], user_id: str = "ada"
-    ) -> tuple[Person, Membership]:
-        person = Person(f"socket of {user_id}")
+    ) -> tuple[RecordingMember, Membership]:
+        person = RecordingMember(f"socket of {user_id}")
         user = Member(user_id, user_id.title())
         return person, Membership(self.rooms, self.presence, person.member, user, grants)
 
@@ -58,7 +58,7 @@ def installation() -> Installation:
 
 
 @pytest.mark.gen_test
-async def test_one_may_enter_their_own_room_and_the_channels_of_ones_grants() -> None:
+async def test_a_user_may_enter_their_own_room_and_granted_channels() -> None:
     _, membership = installation().socket({"c1": READ, "c2": WRITE})
     assert membership.allowed() == ["user:ada", "channel:c1", "channel:c2"]
     assert membership.names() == [], "to be allowed is not to be in"
@@ -73,7 +73,7 @@ async def test_one_may_enter_their_own_room_and_the_channels_of_ones_grants() ->
      "other:c1", CONTROL_ROOM, "channel:user:ada", "Channel:c1", ":c1"],
 )  # fmt: skip
 @pytest.mark.gen_test
-async def test_any_other_room_is_none_that_one_may_enter(room: str) -> None:
+async def test_any_other_room_is_forbidden(room: str) -> None:
     h = installation()
     _, membership = h.socket({"c1": READ})
     assert membership.grant_in(room) is None
@@ -83,7 +83,7 @@ async def test_any_other_room_is_none_that_one_may_enter(room: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_goes_in_hears_and_is_present_until_they_leave() -> None:
+async def test_a_member_receives_messages_and_is_present_until_they_leave() -> None:
     h = installation()
     ada, membership = h.socket({"c1": READ})
     await membership.enter_subscribed(membership.allowed())
@@ -117,18 +117,18 @@ async def test_going_in_twice_counts_once() -> None:
 
 
 @pytest.mark.gen_test
-async def test_rooms_that_were_left_are_received_by_nobody() -> None:
+async def test_rooms_that_were_left_are_not_received() -> None:
     h = installation()
     _, membership = h.socket({"c1": READ})
     await membership.enter_subscribed(membership.allowed())
     membership.leave_all()
-    heard: list[bytes] = []
-    h.rooms.on_ephemeral(b"z", lambda _, body: heard.append(body))
+    received: list[bytes] = []
+    h.rooms.on_ephemeral(b"z", lambda _, body: received.append(body))
     for room in ("user:ada", "channel:c1"):
         h.rooms.send_ephemeral(room, b"z", b"still heard")
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert heard == []
+    assert received == []
 
 
 @pytest.mark.gen_test
@@ -145,7 +145,7 @@ async def test_rights_that_were_looked_up_anew_move_one_in_and_out() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_change_in_one_channel_is_told_of_only_when_it_is_one() -> None:
+async def test_only_an_actual_change_of_a_channel_is_announced() -> None:
     _, membership = installation().socket({"c1": READ})
     await membership.enter_subscribed(membership.allowed())
     assert await membership.change("c1", READ) is False
@@ -159,7 +159,7 @@ async def test_a_change_in_one_channel_is_told_of_only_when_it_is_one() -> None:
 
 
 @pytest.mark.gen_test
-async def test_another_right_does_not_bring_back_who_has_left_by_themselves() -> None:
+async def test_a_new_right_does_not_rejoin_a_user_who_has_left() -> None:
     _, membership = installation().socket({"c1": READ})
     await membership.enter_subscribed(membership.allowed())
     membership.leave("channel:c1")
@@ -168,7 +168,7 @@ async def test_another_right_does_not_bring_back_who_has_left_by_themselves() ->
 
 
 @pytest.mark.gen_test
-async def test_a_right_that_goes_while_one_goes_in_keeps_one_out() -> None:
+async def test_a_right_revoked_during_a_join_prevents_it() -> None:
     h = installation()
     ada, membership = h.socket({"c1": READ})
     h.rooms.gate = asyncio.Event()
@@ -185,7 +185,7 @@ async def test_a_right_that_goes_while_one_goes_in_keeps_one_out() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_socket_that_closes_while_it_goes_in_is_in_nothing() -> None:
+async def test_a_socket_closed_during_a_join_is_in_no_room() -> None:
     h = installation()
     ada, membership = h.socket({"c1": READ})
     h.rooms.gate = asyncio.Event()
@@ -200,7 +200,7 @@ async def test_a_socket_that_closes_while_it_goes_in_is_in_nothing() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_is_cancelled_while_going_in_holds_nothing_more() -> None:
+async def test_a_cancelled_join_keeps_no_subscription() -> None:
     h = installation()
     _, membership = h.socket({"c1": READ})
     h.rooms.gate = asyncio.Event()

@@ -81,7 +81,7 @@ async def test_what_would_not_be_seen_is_no_id_and_no_title(database_url: str) -
 
 
 @pytest.mark.gen_test
-async def test_many_who_register_at_once_all_succeed(database_url: str) -> None:
+async def test_concurrent_registrations_all_succeed(database_url: str) -> None:
     async with node(database_url) as parts:
         await asyncio.gather(*(parts.models.put(f"m{n % 5}", f"title {n}") for n in range(25)))
         assert [row.id for row in await parts.models.all()] == ["m0", "m1", "m2", "m3", "m4"]
@@ -127,7 +127,7 @@ async def test_the_rows_are_read_anew_after_a_while_whatever_redis_missed(
         assert not await parts.models.is_known("claude")
         assert 0 < redis_server.ask("TTL", REGISTRY_KEY) <= REGISTRY_SECONDS
         await parts.database.run(strike_out)
-        assert not await parts.models.is_known("claude"), "nobody has told Redis"
+        assert not await parts.models.is_known("claude"), "Redis does not have it"
         redis_server.ask("PEXPIRE", REGISTRY_KEY, 0)
         assert await parts.models.is_known("claude")
 

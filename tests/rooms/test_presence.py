@@ -1,4 +1,4 @@
-"""Who is in a room, on every node: several nodes on one real Redis."""
+"""Presence on several nodes over one real Redis."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from services.rooms.rooms import Rooms
 from services.sockets.room_index import HERE_MS, HERE_SECONDS, Here, room_index_key
 from services.sockets.session_pool import LEASE_SECONDS, RENEW_BATCH, RENEW_SECONDS
 from services.websocket.protocol import Member
+from tests.support.members import RecordingMember
 from tests.support.parts import Clock, CountingStore, node, open_socket
-from tests.support.people import Person
 from tests.support.redis import PATIENCE, RealRedis, redis_server, until, within
 
 __all__ = ["redis_server"]
@@ -101,7 +101,7 @@ class Node:
             await asyncio.sleep(0.01)
 
 
-class Somebody(Person):
+class Somebody(RecordingMember):
     """One socket of a user."""
 
     def __init__(self, at: Node, user_id: str, name: str) -> None:
@@ -109,8 +109,8 @@ class Somebody(Person):
         user, grants = Member(user_id, name), dict(GRANTS)
         self.membership = Membership(at.rooms, at.presence, self.member, user, grants)
 
-    def told(self, what: str) -> list[str]:
-        """Who joined or left, as this socket was told."""
+    def reported(self, what: str) -> list[str]:
+        """The users who joined or left, as this socket was notified."""
         return [member["id"] for event in self.presences for member in event[what]]
 
     @property
@@ -157,7 +157,7 @@ async def test_the_users_of_a_room_are_known_on_every_node(redis_server: RealRed
 
 
 @pytest.mark.gen_test
-async def test_who_asks_at_once_after_coming_in_is_told_of_everybody(
+async def test_presence_right_after_joining_is_complete(
     redis_server: RealRedis,
 ) -> None:
     async with nodes(redis_server, "a", "b") as (_, (a, b)):
@@ -170,7 +170,7 @@ async def test_who_asks_at_once_after_coming_in_is_told_of_everybody(
 
 
 @pytest.mark.gen_test
-async def test_to_ask_where_one_is_costs_redis_nothing(redis_server: RealRedis) -> None:
+async def test_presence_of_the_own_room_costs_no_round_trip(redis_server: RealRedis) -> None:
     async with nodes(redis_server, "a") as (_, (a,)):
         await a.come("ada")
         await a.sees("ada")
@@ -191,44 +191,44 @@ async def test_a_room_of_one_user_has_no_presence(redis_server: RealRedis) -> No
         assert redis_server.ask("KEYS", "*:here") == []
 
 
-# ---- what members are told -----------------------------------------------------------------
+# ---- notifications of members --------------------------------------------------------------
 
 
 @pytest.mark.gen_test
-async def test_members_are_told_who_came_and_who_left_on_any_node(
+async def test_members_are_notified_of_joins_and_leaves_on_any_node(
     redis_server: RealRedis,
 ) -> None:
     async with nodes(redis_server, "a", "b") as (_, (a, b)):
         ada = await a.come("ada")
-        await until(lambda: ada.told("joined") == ["ada"])
+        await until(lambda: ada.reported("joined") == ["ada"])
         bob = await b.come("bob")
-        await until(lambda: ada.told("joined") == ["ada", "bob"])
-        await until(lambda: sorted(bob.told("joined")) == ["ada", "bob"])
+        await until(lambda: ada.reported("joined") == ["ada", "bob"])
+        await until(lambda: sorted(bob.reported("joined")) == ["ada", "bob"])
         bob.membership.leave(ROOM)
-        await until(lambda: ada.told("left") == ["bob"])
+        await until(lambda: ada.reported("left") == ["bob"])
         assert ada.presences[-1] == {
             "room": ROOM,
             "joined": [],
             "left": [{"id": "bob", "name": "Bob"}],
         }
-        assert bob.told("left") == [], "who has left is told nothing more"
+        assert bob.reported("left") == [], "a socket that has left gets no more"
         await a.sees("ada")
 
 
 @pytest.mark.gen_test
-async def test_many_who_come_at_once_are_told_in_few_frames(redis_server: RealRedis) -> None:
+async def test_many_concurrent_joins_are_announced_in_few_frames(redis_server: RealRedis) -> None:
     async with nodes(redis_server, "a", "b") as (_, (a, b)):
         ada = await a.come("ada")
         crowd = [await b.come(f"u{n}") for n in range(200)]
-        await until(lambda: len(ada.told("joined")) == 201)
+        await until(lambda: len(ada.reported("joined")) == 201)
         assert len(ada.presences) <= 20
         frames = sum(len(person.connection.frames) for person in (ada, *crowd))
         assert frames <= 20 * 201
         for person in crowd:
             person.membership.leave_all()
-        await until(lambda: len(ada.told("left")) == 200)
+        await until(lambda: len(ada.reported("left")) == 200)
         assert len(ada.presences) <= 40
-        assert len(set(ada.told("left"))) == 200
+        assert len(set(ada.reported("left"))) == 200
 
 
 @pytest.mark.gen_test
@@ -238,11 +238,11 @@ async def test_long_names_make_more_frames_and_none_above_64_kib(redis_server: R
     async with nodes(redis_server, "a") as (_, (a,)):
         ada = await a.come("ada")
         crowd = await asyncio.gather(*(a.come(f"u{n}", long) for n in range(450)))
-        await until(lambda: len(ada.told("joined")) == 451)
+        await until(lambda: len(ada.reported("joined")) == 451)
         for person in crowd:
             person.membership.leave_all()
-        await until(lambda: len(ada.told("left")) == 450)
-        assert len(set(ada.told("left"))) == 450
+        await until(lambda: len(ada.reported("left")) == 450)
+        assert len(set(ada.reported("left"))) == 450
         assert max(map(len, ada.connection.frames)) <= 64 * 1024
 
 
@@ -255,30 +255,32 @@ def test_users_are_named_up_to_a_number_and_a_size() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_full_room_is_told_more_seldom(redis_server: RealRedis) -> None:
+async def test_presence_is_sent_less_often_in_a_large_room(redis_server: RealRedis) -> None:
     async with nodes(redis_server, "a") as (_, (a,)):
         loop = asyncio.get_running_loop()
         first = await a.come("u0")
         for n in range(1, NOTICES_PER_SECOND // 5):
             await a.come(f"u{n}")
-        await until(lambda: len(first.told("joined")) == NOTICES_PER_SECOND // 5)
+        await until(lambda: len(first.reported("joined")) == NOTICES_PER_SECOND // 5)
         seen, began = len(first.connection.frames), loop.time()
         await a.come("late")
         await until(lambda: len(first.connection.frames) > seen)
         assert loop.time() - began >= 0.15, "a thousand members: five times a second"
-        assert first.told("joined")[-1] == "late"
+        assert first.reported("joined")[-1] == "late"
 
 
 @pytest.mark.gen_test
-async def test_who_comes_and_goes_in_between_is_not_told_of(redis_server: RealRedis) -> None:
+async def test_a_user_who_joins_and_leaves_in_between_is_not_announced(
+    redis_server: RealRedis,
+) -> None:
     async with nodes(redis_server, "a") as (_, (a,)):
         ada = await a.come("ada")
-        await until(lambda: ada.told("joined") == ["ada"])
+        await until(lambda: ada.reported("joined") == ["ada"])
         bob = await a.come("bob")
         bob.membership.leave(ROOM)
         await a.come("cleo")
-        await until(lambda: "cleo" in ada.told("joined"))
-        assert (ada.told("joined"), ada.told("left")) == (["ada", "cleo"], [])
+        await until(lambda: "cleo" in ada.reported("joined"))
+        assert (ada.reported("joined"), ada.reported("left")) == (["ada", "cleo"], [])
 
 
 @pytest.mark.gen_test
@@ -295,16 +297,16 @@ async def test_a_user_with_several_sockets_comes_once_and_leaves_with_the_last(
             tab.membership.leave(ROOM)
         await until(lambda: len(written(redis_server)) == 2)
         await a.come("cleo")
-        await until(lambda: "cleo" in ada.told("joined"))
-        assert ada.told("left") == []
-        assert ada.told("joined").count("bob") == 1
+        await until(lambda: "cleo" in ada.reported("joined"))
+        assert ada.reported("left") == []
+        assert ada.reported("joined").count("bob") == 1
         tabs[2].membership.leave(ROOM)
-        await until(lambda: ada.told("left") == ["bob"])
+        await until(lambda: ada.reported("left") == ["bob"])
         await a.sees("ada", "cleo")
 
 
 @pytest.mark.gen_test
-async def test_who_is_known_on_two_nodes_is_listed_once(redis_server: RealRedis) -> None:
+async def test_a_user_on_two_nodes_is_listed_once(redis_server: RealRedis) -> None:
     async with nodes(redis_server, "a", "b", "c") as (_, (a, b, c)):
         await a.come("bob")
         await b.come("bob")
@@ -314,7 +316,7 @@ async def test_who_is_known_on_two_nodes_is_listed_once(redis_server: RealRedis)
 
 
 @pytest.mark.gen_test
-async def test_who_leaves_under_another_name_leaves(redis_server: RealRedis) -> None:
+async def test_a_member_with_a_new_name_leaves(redis_server: RealRedis) -> None:
     async with nodes(redis_server, "a", "b") as (_, (a, b)):
         old, new = await a.come("ada", "Ada"), await a.come("ada", "Ada Lovelace")
         await b.sees("ada")
@@ -325,7 +327,7 @@ async def test_who_leaves_under_another_name_leaves(redis_server: RealRedis) -> 
 
 
 @pytest.mark.gen_test
-async def test_a_room_that_nobody_here_is_in_is_forgotten(redis_server: RealRedis) -> None:
+async def test_a_room_without_local_members_is_forgotten(redis_server: RealRedis) -> None:
     async with nodes(redis_server, "a", "b") as (_, (a, b)):
         ada = await a.come("ada")
         ada.membership.leave(ROOM)
@@ -350,7 +352,7 @@ async def test_the_users_of_a_dead_node_are_gone_when_its_lease_is(
     async with nodes(redis_server, "a", "b") as (clock, (a, dead)):
         ada = await a.come("ada")
         await dead.come("bob")
-        await until(lambda: "bob" in ada.told("joined"))
+        await until(lambda: "bob" in ada.reported("joined"))
         for seconds in (RENEW_SECONDS, RENEW_SECONDS):
             clock.forward(seconds - 0.001)
             await a.presence.renew()
@@ -359,12 +361,12 @@ async def test_the_users_of_a_dead_node_are_gone_when_its_lease_is(
         await a.presence.renew()
         assert clock() <= Clock()() + LEASE_SECONDS
         assert await a.people() == ["ada"]
-        await until(lambda: ada.told("left") == ["bob"])
+        await until(lambda: ada.reported("left") == ["bob"])
         assert written(redis_server) == [["ada", "a", "Ada"]]
 
 
 @pytest.mark.gen_test
-async def test_who_is_renewed_stays_for_as_long_as_they_like(redis_server: RealRedis) -> None:
+async def test_a_renewed_socket_session_does_not_expire(redis_server: RealRedis) -> None:
     async with nodes(redis_server, "a", "b") as (clock, (a, b)):
         await a.come("ada")
         bob = await b.come("bob")
@@ -374,7 +376,7 @@ async def test_who_is_renewed_stays_for_as_long_as_they_like(redis_server: RealR
             await asyncio.gather(a.presence.renew(), b.presence.renew())
         await a.presence.renew()
         assert await a.people() == ["ada", "bob"]
-        assert bob.told("left") == []
+        assert bob.reported("left") == []
         assert 0 < redis_server.ask("PTTL", room_index_key(ROOM)) <= HERE_MS
         assert 2 * (RENEW_SECONDS - 1) < HERE_SECONDS <= LEASE_SECONDS - RENEW_SECONDS
 
@@ -398,7 +400,7 @@ async def test_more_rooms_than_are_renewed_at_once_are_all_renewed(
 
 
 @pytest.mark.gen_test
-async def test_more_sockets_than_are_renewed_at_once_are_all_renewed_but_who_leaves_meanwhile(
+async def test_all_sockets_are_renewed_in_batches_except_those_closed_meanwhile(
     redis_server: RealRedis,
 ) -> None:
     async with nodes(redis_server, "a") as (_, (a,)):
@@ -427,21 +429,21 @@ async def test_a_change_whose_message_was_lost_is_found_by_the_next_renewal(
     async with nodes(redis_server, "a", "b") as (_, (a, b)):
         ada = await a.come("ada")
         bob = await b.come("bob")
-        await until(lambda: "bob" in ada.told("joined"))
+        await until(lambda: "bob" in ada.reported("joined"))
         assert isinstance(b.bus, Mute)
         b.bus.is_mute = True
         bob.membership.leave(ROOM)
         await b.come("cleo")
         await until(lambda: written(redis_server)[1:] == [["cleo", "b", "Cleo"]])
-        assert await a.people() == ["ada", "bob"], "nobody has told"
+        assert await a.people() == ["ada", "bob"], "no notification was sent"
         await a.presence.renew()
         assert await a.people() == ["ada", "cleo"]
-        await until(lambda: ada.told("left") == ["bob"])
-        assert ada.told("joined")[-1] == "cleo"
+        await until(lambda: ada.reported("left") == ["bob"])
+        assert ada.reported("joined")[-1] == "cleo"
 
 
 @pytest.mark.gen_test
-async def test_what_is_told_while_redis_is_asked_counts_more_than_its_answer(
+async def test_a_revocation_received_during_the_look_up_overrides_its_result(
     redis_server: RealRedis,
 ) -> None:
     async with nodes(redis_server, "a", "b") as (_, (a, b)):
@@ -460,13 +462,13 @@ async def test_what_is_told_while_redis_is_asked_counts_more_than_its_answer(
 
 
 @pytest.mark.gen_test
-async def test_without_redis_who_is_known_stays_known_and_comes_back_with_it(
+async def test_without_redis_known_users_stay_known(
     redis_server: RealRedis,
 ) -> None:
     async with nodes(redis_server, "a", "b") as (_, (a, b)):
         ada = await a.come("ada")
         bob = await b.come("bob")
-        await until(lambda: "bob" in ada.told("joined"))
+        await until(lambda: "bob" in ada.reported("joined"))
         redis_server.kill()
         await until(lambda: not a.store.available and not b.store.available)
         with pytest.raises(StoreUnavailable):
@@ -482,8 +484,8 @@ async def test_without_redis_who_is_known_stays_known_and_comes_back_with_it(
         await a.presence.renew()
         await b.presence.renew()
         assert await a.people() == await b.people() == ["ada", "cleo"]
-        await until(lambda: ada.told("left") == ["bob"])
-        await until(lambda: sorted(set(cleo.told("joined"))) == ["ada", "cleo"])
+        await until(lambda: ada.reported("left") == ["bob"])
+        await until(lambda: sorted(set(cleo.reported("joined"))) == ["ada", "cleo"])
 
 
 @pytest.mark.gen_test
@@ -507,11 +509,11 @@ async def test_a_node_alone_in_memory_knows_its_users() -> None:
     a = Node("a", MemoryStore(clock=clock), MemoryBus(10, 60.0, clock), clock)
     ada = await a.come("ada")
     bob = await a.come("bob")
-    await until(lambda: sorted(ada.told("joined")) == ["ada", "bob"])
+    await until(lambda: sorted(ada.reported("joined")) == ["ada", "bob"])
     clock.forward(RENEW_SECONDS)
     await a.presence.renew()
     bob.membership.leave(ROOM)
-    await until(lambda: ada.told("left") == ["bob"])
+    await until(lambda: ada.reported("left") == ["bob"])
     assert await a.people() == ["ada"]
 
 

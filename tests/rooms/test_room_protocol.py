@@ -1,4 +1,4 @@
-"""The events of rooms as they travel: what is taken, and what is built piece by piece."""
+"""The encoded events of rooms: accepted ones, and those built piece by piece."""
 
 from __future__ import annotations
 

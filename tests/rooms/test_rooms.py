@@ -1,4 +1,4 @@
-"""Rooms on one node: who hears what, in which order, and what a gap brings back."""
+"""Rooms on one node: who receives what, in which order, and the recovery of a gap."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from services.rooms.room_names import channel_room, user_room
 from services.rooms.rooms import FLUSH_BYTES, Rooms
 from services.sessions.control import CONTROL_ROOM
 from services.websocket.frames import encode_text
+from tests.support.members import RecordingMember, enter
 from tests.support.parts import Clock
-from tests.support.people import Person, enter
 from tests.support.redis import RealRedis, redis_server, until, within
 
 __all__ = ["redis_server"]
@@ -82,8 +82,8 @@ class Installation:
     rooms: Rooms
     clock: Clock
 
-    async def people(self, *names: str, room: str = ROOM) -> list[Person]:
-        made = [Person(name) for name in names]
+    async def people(self, *names: str, room: str = ROOM) -> list[RecordingMember]:
+        made = [RecordingMember(name) for name in names]
         for person in made:
             await enter(self.rooms, person, room)
         return made
@@ -94,7 +94,7 @@ class Installation:
         await asyncio.sleep(0)  # what is said in one turn of the loop goes out at its end
 
     async def miss(self, *bodies: str) -> None:
-        """Said while the line is lost; nobody is told yet that it is back."""
+        """Messages sent while the connection is lost; the reconnect is not announced yet."""
         self.bus.lose(ROOM)
         await self.say(*bodies)
         self.bus.find(ROOM)
@@ -133,7 +133,7 @@ async def test_a_room_is_received_from_its_first_member_to_its_last() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_holds_a_room_keeps_it_heard_though_nobody_is_in() -> None:
+async def test_a_subscription_keeps_a_room_without_members() -> None:
     h = installation()
     h.rooms.subscribe([ROOM])
     (ada,) = await h.people("ada")
@@ -148,7 +148,7 @@ async def test_who_holds_a_room_keeps_it_heard_though_nobody_is_in() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_leaves_hears_nothing_more_and_who_stays_does() -> None:
+async def test_only_remaining_members_get_further_messages() -> None:
     h = installation()
     ada, bob = await h.people("ada", "bob")
     await h.say("1")
@@ -159,7 +159,7 @@ async def test_who_leaves_hears_nothing_more_and_who_stays_does() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_enters_twice_is_sent_everything_once() -> None:
+async def test_a_member_that_joins_twice_gets_each_message_once() -> None:
     h = installation()
     (ada,) = await h.people("ada")
     await enter(h.rooms, ada, ROOM)
@@ -170,7 +170,7 @@ async def test_who_enters_twice_is_sent_everything_once() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_stops_waiting_for_a_room_takes_nobody_along(redis_server: RealRedis) -> None:
+async def test_a_cancelled_waiter_for_a_room_cancels_no_other(redis_server: RealRedis) -> None:
     store = RedisStore(redis_server.url)
     bus = RedisBus(redis_server.url, store, 10, 10.0)
     await bus.open()
@@ -210,10 +210,10 @@ async def test_a_message_is_encoded_once_for_everybody() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_comes_or_goes_within_a_turn_hears_what_was_said_while_they_were_in() -> None:
+async def test_a_member_for_part_of_an_iteration_gets_the_messages_of_that_time() -> None:
     h = installation()
     ada, bob = await h.people("ada", "bob")
-    cleo = Person("cleo")
+    cleo = RecordingMember("cleo")
     h.rooms.send_here(ROOM, b"1")
     h.rooms.leave(bob.member, ROOM)
     await enter(h.rooms, cleo, ROOM)
@@ -236,7 +236,7 @@ async def test_a_turn_in_which_much_is_said_is_not_gathered_without_bounds() -> 
 
 
 @pytest.mark.gen_test
-async def test_a_frame_goes_to_everybody_but_one_session() -> None:
+async def test_a_frame_is_sent_to_all_but_one_session() -> None:
     h = installation()
     ada, bob = await h.people("ada", "bob")
     h.rooms.send_frame(ROOM, b"to all")
@@ -248,7 +248,7 @@ async def test_a_frame_goes_to_everybody_but_one_session() -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_is_sent_here_goes_over_no_line() -> None:
+async def test_local_messages_are_delivered_without_the_network() -> None:
     h = installation()
     (ada,) = await h.people("ada")
     h.bus.lose(ROOM)
@@ -271,7 +271,7 @@ async def test_rooms_do_not_mix() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_member_that_is_closed_by_what_it_is_sent_disturbs_nobody() -> None:
+async def test_a_member_that_is_closed_by_a_message_affects_no_other() -> None:
     h = installation()
     people = await h.people("slow", "ada", "bob")
     slow = people[0]
@@ -287,27 +287,27 @@ async def test_a_member_that_is_closed_by_what_it_is_sent_disturbs_nobody() -> N
 
 
 @pytest.mark.gen_test
-async def test_passing_messages_go_to_the_part_whose_kind_they_are() -> None:
+async def test_ephemeral_messages_are_dispatched_by_kind() -> None:
     h = installation()
-    heard: list[tuple[str, bytes]] = []
-    h.rooms.on_ephemeral(b"z", lambda room, body: heard.append((room, body)))
+    received: list[tuple[str, bytes]] = []
+    h.rooms.on_ephemeral(b"z", lambda room, body: received.append((room, body)))
     (ada,) = await h.people("ada")
     h.rooms.send_ephemeral(ROOM, b"z", b"e for z")
     h.rooms.send_ephemeral(ROOM, b"?", b"of no kind that is known")
     await h.bus.send(ROOM, b"")
     h.rooms.send_frame(ROOM, b"last")
     await until(lambda: ada.texts)
-    assert heard == [(ROOM, b"e for z")]
+    assert received == [(ROOM, b"e for z")]
     assert ada.texts == ["last"]
 
 
 @pytest.mark.gen_test
-async def test_what_nodes_tell_each_other_reaches_no_client() -> None:
-    h, heard = installation(), list[bytes]()
-    await h.rooms.receive_from_nodes(heard.append)
+async def test_messages_between_nodes_reach_no_client() -> None:
+    h, received = installation(), list[bytes]()
+    await h.rooms.receive_from_nodes(received.append)
     (ada,) = await h.people("ada", room=CONTROL_ROOM)
     await h.say("news", room=CONTROL_ROOM)
-    assert (heard, ada.texts) == ([b"news"], [])
+    assert (received, ada.texts) == ([b"news"], [])
 
 
 # ---- order ---------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ async def test_after_a_gap_what_was_missed_comes_first_and_what_comes_meanwhile_
 
 
 @pytest.mark.gen_test
-async def test_what_was_missed_is_not_for_who_came_after_it_was_said() -> None:
+async def test_missed_messages_are_not_delivered_to_later_members() -> None:
     h = installation()
     (ada,) = await h.people("ada")
     await h.say("1")
@@ -362,7 +362,9 @@ async def test_what_was_missed_is_not_for_who_came_after_it_was_said() -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_waits_behind_the_missed_is_not_for_who_came_after_it_either() -> None:
+async def test_messages_queued_behind_missed_ones_are_not_delivered_to_later_members_either() -> (
+    None
+):
     h = installation()
     (ada,) = await h.people("ada")
     await h.miss("1")
@@ -382,7 +384,7 @@ async def test_what_waits_behind_the_missed_is_not_for_who_came_after_it_either(
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("ahead", [-300.0, -0.5, 0.5, 300.0])
-async def test_clocks_that_differ_neither_keep_a_message_from_anybody_nor_let_it_through(
+async def test_different_clocks_neither_withhold_nor_leak_messages(
     ahead: float,
 ) -> None:
     h = installation()
@@ -402,7 +404,7 @@ async def test_clocks_that_differ_neither_keep_a_message_from_anybody_nor_let_it
 
 
 @pytest.mark.gen_test
-async def test_a_slow_reading_of_the_log_keeps_nothing_from_who_came_before_it_was_said() -> None:
+async def test_a_slow_read_of_the_log_withholds_nothing_from_earlier_members() -> None:
     h = installation()
     (ada,) = await h.people("ada")
     h.clock.forward(1)
@@ -473,7 +475,7 @@ async def test_more_than_may_wait_is_accepted_from_the_log() -> None:
 
 
 @pytest.mark.gen_test
-async def test_where_nothing_was_heard_yet_a_gap_begins_when_the_room_was_first_held() -> None:
+async def test_without_a_received_message_a_gap_begins_at_the_subscription() -> None:
     h = installation()
     await h.say("before anybody was there")
     h.clock.forward(1)
@@ -486,7 +488,7 @@ async def test_where_nothing_was_heard_yet_a_gap_begins_when_the_room_was_first_
 
 
 @pytest.mark.gen_test
-async def test_a_gap_where_nobody_is_any_more_reads_nothing() -> None:
+async def test_a_gap_in_a_room_without_members_reads_nothing() -> None:
     h = installation()
     (ada,) = await h.people("ada")
     await h.miss("missed")
@@ -523,12 +525,12 @@ async def test_many_gaps_at_once_leave_the_store_room_for_others() -> None:
 
 @pytest.mark.gen_test
 async def test_news_between_nodes_are_caught_up_with_too() -> None:
-    h, heard = installation(), list[bytes]()
-    await h.rooms.receive_from_nodes(heard.append)
+    h, received = installation(), list[bytes]()
+    await h.rooms.receive_from_nodes(received.append)
     h.bus.lose(CONTROL_ROOM)
     h.clock.forward(1)
     await h.say("1", "2", room=CONTROL_ROOM)
     h.bus.find(CONTROL_ROOM)
     h.rooms.gap(CONTROL_ROOM)
-    await until(lambda: len(heard) >= 2)
-    assert heard == [b"1", b"2"]
+    await until(lambda: len(received) >= 2)
+    assert received == [b"1", b"2"]

@@ -1,4 +1,4 @@
-"""Which models are in use, and how a use fades, in a real Redis and in memory."""
+"""Models in use, and how a usage expires, in a real Redis and in memory."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_a_use_fades_after_three_seconds_without_a_repeat(redis: RealRedis
 
 
 @pytest.mark.gen_test
-async def test_who_repeats_it_stays_and_who_does_not_fades(redis: RealRedis | None) -> None:
+async def test_a_repeated_usage_stays_and_others_expire(redis: RealRedis | None) -> None:
     async with two_nodes(redis) as (a, b, clock):
         await a.usage.use("gpt", "s1")
         await b.usage.use("gpt", "s2")
@@ -137,7 +137,7 @@ async def test_nothing_is_left_for_a_reaper() -> None:
 
 
 @pytest.mark.gen_test
-async def test_without_redis_nobody_can_say_and_nothing_hangs() -> None:
+async def test_without_redis_the_result_is_unknown_and_nothing_hangs() -> None:
     redis = RealRedis()
     try:
         async with two_nodes(redis) as (a, _, _):

@@ -1,4 +1,4 @@
-"""The one gate: the order of its checks, what it asks, and what it says when nobody answers."""
+"""Admission: the order of its checks, its look-ups, and its errors without a store."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def queries() -> Iterator[Queries]:
 
 
 async def join(parts: Parts, login: SignedIn) -> str:
-    """A whole check of an access token; gives the name it belongs to."""
+    """A whole check of an access token; returns the name it belongs to."""
     claims = await parts.admission.claims_of(login.access_token.reveal())
     return (await parts.admission.identify(claims)).name
 
@@ -108,7 +108,7 @@ def redis_commands(redis: RealRedis) -> int:
 
 
 @pytest.mark.gen_test
-async def test_who_it_is_comes_with_the_claims(database_url: str) -> None:
+async def test_claims_are_resolved_to_an_identity(database_url: str) -> None:
     async with node(database_url) as parts:
         root = await parts.signed_in(await parts.user("Root", "admin"))
         identity = await parts.admission.identify(root.claims)
@@ -118,7 +118,7 @@ async def test_who_it_is_comes_with_the_claims(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_ticket_is_as_good_as_the_token_it_was_made_of_once(database_url: str) -> None:
+async def test_a_ticket_is_valid_like_its_token_once(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         ticket = (await parts.tickets.issue(login.claims)).reveal()
@@ -137,7 +137,7 @@ async def test_a_ticket_is_as_good_as_the_token_it_was_made_of_once(database_url
 
 
 @pytest.mark.gen_test
-async def test_what_is_not_genuine_is_refused_before_anybody_is_asked(database_url: str) -> None:
+async def test_a_forged_one_is_refused_without_a_look_up(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         foreign = Tokens(
@@ -156,7 +156,7 @@ async def test_what_is_not_genuine_is_refused_before_anybody_is_asked(database_u
 
 
 @pytest.mark.gen_test
-async def test_expiry_is_said_before_anybody_is_asked_even_of_a_revoked_token(
+async def test_expiry_is_reported_without_a_look_up_even_for_a_revoked_token(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -188,7 +188,7 @@ async def test_a_revocation_in_redis_is_refused_before_the_database_is_asked(
     async with node(database_url, redis_server) as here, node(database_url, redis_server) as there:
         login = await here.signed_in()
         await logout(here, login)
-        assert not there.revocations.names(login.claims), "only Redis has told this node"
+        assert not there.revocations.names(login.claims), "only Redis has it"
         await database_away(there)
         await refused(there, login)
         assert database_joins(there, "unknown_to_redis") == 0
@@ -253,7 +253,7 @@ async def test_claims_of_another_user_or_session_are_nobodys(database_url: str) 
 
 
 @pytest.mark.gen_test
-async def test_a_token_of_the_old_role_is_refused_and_one_of_the_new_is_let_in(
+async def test_a_token_of_the_old_role_is_refused_and_one_of_the_new_is_accepted(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with node(database_url, redis_server) as parts:
@@ -345,7 +345,7 @@ async def test_without_the_database_a_usual_join_continues_and_an_unknown_one_wa
 
 
 @pytest.mark.gen_test
-async def test_with_both_away_nobody_is_let_in_and_nobody_is_called_a_liar(
+async def test_without_both_stores_joins_are_unavailable_and_not_unauthenticated(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with node(database_url, redis_server) as parts:

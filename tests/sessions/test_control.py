@@ -1,4 +1,4 @@
-"""What nodes tell each other over a real Redis, and what becomes of it when it is lost."""
+"""Messages between nodes over a real Redis, also when Redis is lost."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ OTHER = Revocation("role", "bob", "bob", "role_changed", 2.5, 8, "admin")
 
 
 class Noting:
-    """What a node was told, in place of its revocations."""
+    """Records the messages to a node, in place of its revocations."""
 
     def __init__(self, parts: Parts, closes: int = 0) -> None:
-        self.heard: list[Revocation] = []
+        self.received: list[Revocation] = []
         self.replaced: list[str] = []
         self._closes = closes
         parts.control.on_revocations(self._revoked)
         parts.control.on_replaced(self.replaced.append)
 
     def _revoked(self, revocations: Sequence[Revocation]) -> int:
-        self.heard += revocations
+        self.received += revocations
         return self._closes
 
 
@@ -63,30 +63,30 @@ def listening(redis: RealRedis) -> set[str]:
 
 
 @pytest.mark.gen_test
-async def test_what_one_node_publishes_every_other_hears_and_not_itself(
+async def test_messages_of_a_node_reach_every_other_node_and_not_itself(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b", "c") as parts:
         a, b, c = map(Noting, parts)
         assert await parts[0].control.publish([ENTRY, OTHER]) is True
         await parts[1].control.publish([OTHER])
-        await until(lambda: len(c.heard) == 3 and a.heard)
-        assert c.heard == [ENTRY, OTHER, OTHER]
-        assert (a.heard, b.heard) == ([OTHER], [ENTRY, OTHER])
+        await until(lambda: len(c.received) == 3 and a.received)
+        assert c.received == [ENTRY, OTHER, OTHER]
+        assert (a.received, b.received) == ([OTHER], [ENTRY, OTHER])
 
 
 @pytest.mark.gen_test
-async def test_publishing_to_nobody_is_no_fault(database_url: str) -> None:
+async def test_publishing_to_an_empty_room_succeeds(database_url: str) -> None:
     async with node(database_url) as parts:
         noting = Noting(parts)
         assert await parts.control.publish([ENTRY]) is True
         assert await parts.control.publish([]) is True
         await parts.control.replace("s1")
-        assert (noting.heard, noting.replaced) == ([], [])
+        assert (noting.received, noting.replaced) == ([], [])
 
 
 @pytest.mark.gen_test
-async def test_a_node_to_which_nothing_listens_yet_hears_without_harm() -> None:
+async def test_messages_before_a_listener_is_set_do_no_harm() -> None:
     bus = MemoryBus(10, 60.0)
     rooms = Rooms(bus, as_event=lambda kept: kept.body)
     control, teller = (Control(bus, rooms, name, Metrics()) for name in ("a", "b"))
@@ -97,9 +97,7 @@ async def test_a_node_to_which_nothing_listens_yet_hears_without_harm() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_node_acts_upon_what_it_hears_once(
-    database_url: str, redis_server: RealRedis
-) -> None:
+async def test_a_node_applies_each_message_once(database_url: str, redis_server: RealRedis) -> None:
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
         login = await a.signed_in()
         peer = await open_socket(b, login)
@@ -110,7 +108,7 @@ async def test_a_node_acts_upon_what_it_hears_once(
         witness = Noting(a)
         await a.control.publish([entry])
         await b.control.publish([OTHER])
-        await until(lambda: witness.heard)
+        await until(lambda: witness.received)
         assert b.count("usher_sockets_revoked_total", reason="logout") == 1
 
 
@@ -154,12 +152,12 @@ async def test_news_that_were_missed_are_followed_from_where_the_node_stopped(
             if number % 20 == 10:
                 deafen(redis_server)
             await a.control.publish([entry])
-        await until(lambda: len(noting.heard) >= len(entries))
-        assert noting.heard == entries
+        await until(lambda: len(noting.received) >= len(entries))
+        assert noting.received == entries
 
 
 @pytest.mark.gen_test
-async def test_without_redis_a_node_says_that_the_others_were_not_told(
+async def test_without_redis_the_acknowledgement_says_that_other_nodes_are_unknown(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
@@ -171,12 +169,12 @@ async def test_without_redis_a_node_says_that_the_others_were_not_told(
         await redis_back(a, redis_server)
         await until(lambda: redis_server.ask("PUBSUB", "NUMSUB", channel(CONTROL_ROOM))[1] == 2)
         assert await a.control.publish([OTHER]) is True
-        await until(lambda: noting.heard)
-        assert noting.heard == [OTHER]
+        await until(lambda: noting.received)
+        assert noting.received == [OTHER]
 
 
 @pytest.mark.gen_test
-async def test_a_node_that_starts_without_redis_hears_once_it_is_there(
+async def test_a_node_that_starts_without_redis_subscribes_once_it_is_available(
     database_url: str, redis_server: RealRedis
 ) -> None:
     redis_server.kill()
@@ -186,8 +184,8 @@ async def test_a_node_that_starts_without_redis_hears_once_it_is_there(
         await until(lambda: a.store.available and b.store.available)
         await until(lambda: redis_server.ask("PUBSUB", "NUMSUB", channel(CONTROL_ROOM))[1] == 2)
         await a.control.publish([ENTRY])
-        await until(lambda: noting.heard)
-        assert noting.heard == [ENTRY]
+        await until(lambda: noting.received)
+        assert noting.received == [ENTRY]
 
 
 @pytest.mark.gen_test
@@ -201,8 +199,8 @@ async def test_a_node_of_another_version_is_passed_over(
             await a.bus.send(CONTROL_ROOM, ACKNOWLEDGED + strange)
             await a.bus.send(CONTROL_ROOM, strange)
         await a.control.publish([ENTRY])
-        await until(lambda: noting.heard)
-        assert noting.heard == [ENTRY]
+        await until(lambda: noting.received)
+        assert noting.received == [ENTRY]
         assert listening(redis_server) == lines, "no line broke"
 
 
@@ -211,10 +209,10 @@ async def test_news_hold_ids_and_no_address(database_url: str, redis_server: Rea
     async with nodes(database_url, redis_server, "a") as (a,):
         login = await a.signed_in()
         await a.session_ends.end(login.user.id, login.claims.sid, "logout", login.claims.jti)
-        told = str(redis_server.ask("XRANGE", log_key(CONTROL_ROOM), "-", "+"))
-        assert login.claims.sid in told
+        reported = str(redis_server.ask("XRANGE", log_key(CONTROL_ROOM), "-", "+"))
+        assert login.claims.sid in reported
         for secret in (login.user.email, "@", login.access_token.reveal(), "Ada"):
-            assert secret not in told
+            assert secret not in reported
 
 
 # ---- acknowledgements ----------------------------------------------------------------------
@@ -233,7 +231,7 @@ async def test_every_node_says_how_many_sockets_it_has_closed(
 
 
 @pytest.mark.gen_test
-async def test_who_is_silent_is_missing_after_the_time_and_nobody_waits_longer(
+async def test_a_silent_node_is_missing_after_the_timeout(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b") as parts:
@@ -265,7 +263,7 @@ async def test_answers_to_another_request_count_for_nothing(
         await control.publish([ENTRY], late.name)
         witness = Noting(parts[0])
         await parts[1].control.publish([OTHER])
-        await until(lambda: witness.heard)  # the late answer has come, and did no harm
+        await until(lambda: witness.received)  # the late answer has come, and did no harm
         assert control._waiting == {}
 
 

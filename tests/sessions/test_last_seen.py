@@ -1,4 +1,5 @@
-"""When login sessions were last seen: gathered, written in batches, kept while nobody takes it."""
+"""When login sessions were last seen: collected, written in batches, kept while the database
+fails."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from tests.support.postgres import postgres_server
 
 
 async def last_seen(parts: Parts, user_id: str) -> float:
-    (row,) = await parts.login_sessions.living(user_id)
+    (row,) = await parts.login_sessions.active(user_id)
     return row.last_seen_at
 
 

@@ -1,4 +1,4 @@
-"""What Redis knows of login sessions, in a real Redis and in memory."""
+"""The login cache, in a real Redis and in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Login sessions on SQLite and on PostgreSQL: opened, refreshed, raced for, ended."""
+"""Login sessions on SQLite and on PostgreSQL: opened, refreshed, concurrent, ended."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_no_token_lies_in_the_database(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_nobody_and_the_disabled_get_no_session(database_url: str) -> None:
+async def test_unknown_and_disabled_users_get_no_session(database_url: str) -> None:
     async with node(database_url) as parts:
         user = await parts.user()
         await parts.database.run(set_user, user, {"disabled_at": 1.0})
@@ -125,7 +125,7 @@ async def test_a_long_device_description_is_cut(database_url: str) -> None:
     async with node(database_url) as parts:
         user = await parts.user()
         await parts.login_sessions.open(user, "password", Device("ü" * 5000, "::1"))
-        (row,) = await parts.login_sessions.living(user)
+        (row,) = await parts.login_sessions.active(user)
         assert row.device == "ü" * MAX_DEVICE_LENGTH
 
 
@@ -147,7 +147,7 @@ async def test_a_refresh_gives_other_tokens_of_the_same_session(database_url: st
 
 
 @pytest.mark.gen_test
-async def test_a_refresh_brings_name_and_role_as_they_are_now(database_url: str) -> None:
+async def test_a_refresh_returns_the_current_name_and_role(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         await parts.database.run(set_user, login.user.id, {"role": "admin", "name": "Eve"})
@@ -241,7 +241,7 @@ async def test_reuse_ends_a_session_once_however_often_it_is_tried(database_url:
 
 
 @pytest.mark.gen_test
-async def test_a_refresh_token_slides_and_dies_when_nobody_uses_it(database_url: str) -> None:
+async def test_a_refresh_token_extends_with_use_and_expires_without(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         for _ in range(5):
@@ -268,11 +268,11 @@ async def test_the_end_of_a_session_does_not_slide(database_url: str) -> None:
         parts.clock.now = ends_at
         await refuses(parts, newest)
         assert await parts.admission.login_states.of(newest.claims) is None
-        assert await parts.login_sessions.living(login.user.id) == []
+        assert await parts.login_sessions.active(login.user.id) == []
 
 
 @pytest.mark.gen_test
-async def test_an_access_token_lives_as_long_as_the_setting_says(database_url: str) -> None:
+async def test_an_access_token_is_valid_as_long_as_the_setting_says(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         assert login.claims.exp - login.claims.iat == ACCESS_TTL
@@ -298,7 +298,7 @@ async def test_twenty_parallel_refreshes_of_one_token_all_succeed(database_url: 
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_refresh_that_races_with_a_logout_leaves_nothing_alive(database_url: str) -> None:
+async def test_a_refresh_concurrent_with_a_logout_leaves_no_valid_token(database_url: str) -> None:
     async with two_nodes(database_url) as (here, there):
         user = await here.user()
         for turn in range(20):
@@ -316,7 +316,7 @@ async def test_a_refresh_that_races_with_a_logout_leaves_nothing_alive(database_
                 else:
                     assert outcome is None or isinstance(outcome, Unauthenticated)
             await refuses(there, login)
-        assert await here.login_sessions.living(user) == []
+        assert await here.login_sessions.active(user) == []
 
 
 @pytest.mark.gen_test
@@ -375,7 +375,7 @@ async def test_live_sessions_are_listed_last_seen_first_and_only_their_own(
         await end(parts, over)
         parts.clock.forward(60)
         await parts.login_sessions.touch({second.claims.sid: parts.clock()})
-        rows = await parts.login_sessions.living(user)
+        rows = await parts.login_sessions.active(user)
         assert [row.id for row in rows] == [second.claims.sid, first.claims.sid]
         assert rows[0].last_seen_at == parts.clock()
         assert (rows[0].device, rows[0].ip) == (DEVICE.description, DEVICE.ip)
@@ -388,7 +388,7 @@ async def test_last_seen_only_moves_forward(database_url: str) -> None:
         sid, opened_at = login.claims.sid, parts.clock()
         for at, shown in ((opened_at + 9, opened_at + 9), (opened_at + 3, opened_at + 9)):
             await parts.login_sessions.touch({"unknown": at, sid: at})
-            (row,) = await parts.login_sessions.living(login.user.id)
+            (row,) = await parts.login_sessions.active(login.user.id)
             assert row.last_seen_at == shown
 
 
@@ -433,7 +433,7 @@ async def test_all_sessions_but_one_are_ended(database_url: str) -> None:
         other = await parts.signed_in()
         peers = [await open_socket(parts, login) for login in mine]
         assert await parts.session_ends.end_all(user, "ended_by_user", mine[0].claims.sid) == 2
-        assert [row.id for row in await parts.login_sessions.living(user)] == [mine[0].claims.sid]
+        assert [row.id for row in await parts.login_sessions.active(user)] == [mine[0].claims.sid]
         assert peers[0].client.connection.is_open
         assert [await peer.close_code() for peer in peers[1:]] == [4410, 4410]
         assert await parts.session_ends.end_all(user, "ended_by_user") == 1
@@ -442,7 +442,7 @@ async def test_all_sessions_but_one_are_ended(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_session_opened_while_all_are_ended_lives_or_is_refused_but_is_never_half(
+async def test_a_session_opened_while_all_are_ended_is_either_active_or_refused(
     database_url: str,
 ) -> None:
     async with two_nodes(database_url) as (here, there):
@@ -451,7 +451,7 @@ async def test_a_session_opened_while_all_are_ended_lives_or_is_refused_but_is_n
             opened, _ = await asyncio.gather(
                 there.signed_in(user), here.session_ends.end_all(user, "signed_out_by_admin")
             )
-            listed = [row.id for row in await here.login_sessions.living(user)]
+            listed = [row.id for row in await here.login_sessions.active(user)]
             over = here.revocations.ends(opened.claims, opened.generation)
             assert over != (opened.claims.sid in listed)
             assert (await there.admission.login_states.of(opened.claims) is None) == (listed == [])

@@ -70,7 +70,7 @@ async def test_a_session_of_one_user_is_not_anothers(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_leaves_while_waiting_takes_no_answer_from_the_others(database_url: str) -> None:
+async def test_a_cancelled_waiter_takes_no_reply_of_another(database_url: str) -> None:
     async with node(database_url) as parts:
         people = [await person(parts, f"P{number}") for number in range(4)]
         tasks = [asyncio.ensure_future(states(parts, [each])) for each in people]
@@ -82,7 +82,7 @@ async def test_who_leaves_while_waiting_takes_no_answer_from_the_others(database
 
 
 @pytest.mark.gen_test
-async def test_without_the_database_all_who_wait_are_refused_and_later_ones_are_read(
+async def test_without_the_database_all_waiters_are_refused_and_later_ones_are_read(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -107,7 +107,7 @@ async def test_more_than_may_wait_are_refused_and_the_others_answered(
 
 
 @pytest.mark.gen_test
-async def test_who_waits_when_the_node_stops_is_refused(database_url: str) -> None:
+async def test_waiters_are_refused_when_the_node_stops(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         asked = asyncio.ensure_future(parts.admission.login_states.of(login.claims))
@@ -142,7 +142,7 @@ async def being_written(url: str, user_id: str) -> AsyncIterator[None]:
 
 
 @pytest.mark.gen_test
-async def test_a_look_up_waits_neither_for_a_long_write_nor_for_those_who_wait_for_it(
+async def test_a_look_up_waits_neither_for_a_long_write_nor_for_its_queue(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:

@@ -1,4 +1,4 @@
-"""Logging out and knowing that it is done, on several nodes over one real Redis."""
+"""Logout with acknowledgement, on several nodes over one real Redis."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def who(login: SignedIn) -> tuple[str, str, str, str]:
     return login.user.id, login.claims.sid, "logout", login.claims.jti
 
 
-async def living(*parts: Parts) -> None:
+async def active(*parts: Parts) -> None:
     await asyncio.gather(*(each.nodes.renew() for each in parts))
 
 
@@ -33,7 +33,7 @@ async def test_when_it_is_answered_the_sockets_are_closed_on_every_node(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b", "c") as (a, b, c):
-        await living(a, b, c)
+        await active(a, b, c)
         login, stays = await a.signed_in(), await a.signed_in()
         peers = [await open_socket(each, login) for each in (a, b, b)]
         others = [await open_socket(each, stays) for each in (a, b, c)]
@@ -55,7 +55,7 @@ async def test_a_node_that_read_the_row_before_the_news_came_still_says_what_it_
     database_url: str, redis_server: RealRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
-        await living(a, b)
+        await active(a, b)
         login = await a.signed_in()
         peers = [await open_socket(each, login) for each in (a, b, b)]
         publish = a.control.publish
@@ -78,7 +78,7 @@ async def test_a_node_that_is_silent_has_its_sockets_pending_after_two_seconds(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b", "c") as (a, b, c):
-        await living(a, b, c)
+        await active(a, b, c)
         login = await a.signed_in()
         for each in (a, b, b, c):
             await open_socket(each, login)
@@ -96,23 +96,23 @@ async def test_a_node_that_is_silent_has_its_sockets_pending_after_two_seconds(
 
 
 @pytest.mark.gen_test
-async def test_nobody_waits_for_a_node_whose_lease_has_ended(
+async def test_no_logout_waits_for_a_node_whose_lease_has_expired(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
-        await living(a, b)
+        await active(a, b)
         login = await a.signed_in()
         await open_socket(b, login)
         b.bus.unsubscribe(CONTROL_ROOM)
         a.clock.forward(LEASE_SECONDS + 1)
-        await living(a)
+        await active(a)
         outcome = await asyncio.wait_for(a.logout_ack.end(*who(login)), WAIT_SECONDS - 0.3)
         assert (outcome.closed, outcome.pending) == (0, 0)
         assert outcome.nodes == [NodeOutcome("a", 0, 0)]
 
 
 @pytest.mark.gen_test
-async def test_alone_one_waits_for_nobody(database_url: str) -> None:
+async def test_a_single_node_waits_for_no_other(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         peer = await open_socket(parts, login)
@@ -126,11 +126,11 @@ async def test_alone_one_waits_for_nobody(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_without_redis_it_is_done_here_and_nobody_says_what_others_have(
+async def test_without_redis_the_local_result_is_returned_and_others_are_unknown(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
-        await living(a, b)
+        await active(a, b)
         login = await a.signed_in()
         here, there = await open_socket(a, login), await open_socket(b, login)
         await redis_away(a, redis_server)
@@ -146,7 +146,7 @@ async def test_what_has_ended_already_or_another_users_is_not_found(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a") as (a,):
-        await living(a)
+        await active(a)
         login, other = await a.signed_in(), await a.signed_in()
         peer = await open_socket(a, login)
         for user_id, sid in ((other.user.id, login.claims.sid), (login.user.id, "none")):

@@ -160,7 +160,7 @@ async def test_a_sweep_finds_what_another_node_wrote_and_cuts_its_sockets(
         login, kept = await here.signed_in(), await here.signed_in()
         peer, other = await open_socket(there, login), await open_socket(there, kept)
         await logout(here, login)
-        assert peer.client.connection.is_open, "nothing but the row has told this node"
+        assert peer.client.connection.is_open, "only the row has it"
         await there.revocations.sweep()
         assert await peer.close_code() == 4410
         assert there.revocations.names(login.claims)
@@ -168,6 +168,7 @@ async def test_a_sweep_finds_what_another_node_wrote_and_cuts_its_sockets(
         assert there.count("usher_sockets_revoked_total", reason="logout") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_a_sweep_reads_more_rows_than_one_page_holds(database_url: str) -> None:
     count = 2 * SWEEP_LIMIT + 1
@@ -186,7 +187,7 @@ async def test_a_sweep_reads_more_rows_than_one_page_holds(database_url: str) ->
 
 
 @pytest.mark.gen_test
-async def test_what_a_sweep_has_closed_counts_for_whoever_wrote_the_row(database_url: str) -> None:
+async def test_sockets_closed_by_a_sweep_count_for_the_revocation(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         await open_socket(parts, login)
@@ -195,7 +196,7 @@ async def test_what_a_sweep_has_closed_counts_for_whoever_wrote_the_row(database
         await parts.revocations.sweep()
         assert len(parts.hub) == 0
         assert await parts.revocations.publish([entry]) == 2
-        assert parts.revocations.apply([entry]) == 2, "told twice, it has closed no more"
+        assert parts.revocations.apply([entry]) == 2, "a repeated message closes no more"
         assert parts.count("usher_sockets_revoked_total", reason="logout") == 2
 
 

@@ -1,4 +1,4 @@
-"""How login sessions end: all of a user's at one cost, and those beyond the limit."""
+"""The end of login sessions: all of a user's at one cost, and those over the limit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MANY = 5000
 
 
 def fill(db: peewee.Database, user_id: str, count: int, now: float) -> None:
-    """So many living sessions of a user, as sign-ins leave them."""
+    """So many active sessions of a user, as sign-ins leave them."""
     rows = [
         {
             "id": secrets.token_urlsafe(16),
@@ -100,13 +100,13 @@ async def test_ending_all_takes_as_many_statements_and_rows_for_one_as_for_thous
                 with counted(db) as statements:
                     but = kept if spare else None
                     (one,) = parts.session_ends.end_all_within(db, user, "signed_out", but)
-                assert (one.kind, one.subject, one.spared) == ("user", user, but or "")
+                assert (one.kind, one.subject, one.exempt) == ("user", user, but or "")
                 return len(statements)
 
             taken.append(await parts.database.run(end))
-            living = await parts.login_sessions.living(user)
-            assert [row.id for row in living] == ([kept] if spare else [])
-        assert taken[0] == taken[1] <= 4  # one of them asks who is told by webhooks
+            active = await parts.login_sessions.active(user)
+            assert [row.id for row in active] == ([kept] if spare else [])
+        assert taken[0] == taken[1] <= 4  # one of them reads the webhooks
         assert await parts.database.run(lambda db: Row.select().count(db)) == 2
 
 
@@ -147,7 +147,7 @@ async def test_clocks_that_differ_between_nodes_change_nothing_about_a_cut(
 
 
 @pytest.mark.gen_test
-async def test_another_node_refuses_by_redis_before_it_has_heard_of_the_cut(
+async def test_another_node_refuses_by_redis_before_it_receives_the_revocation(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with node(database_url, redis_server) as here, node(database_url, name="deaf") as deaf:
@@ -163,7 +163,7 @@ async def test_another_node_refuses_by_redis_before_it_has_heard_of_the_cut(
         newest = await here.signed_in(user)
         await identify(deaf, newest)
         assert deaf.count("usher_joins_by_database_total", cause="unknown_to_redis") == asked, (
-            "one look into the database for the spared, none for the new"
+            "one look into the database for the exempt, none for the new"
         )
 
 
@@ -189,7 +189,7 @@ async def test_without_redis_the_row_ends_them_on_every_node(
 
 
 @pytest.mark.gen_test
-async def test_who_was_spared_once_is_ended_by_the_next_cut_in_whatever_order_news_come(
+async def test_a_session_exempt_once_is_ended_by_the_next_revocation_in_any_order(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts, node(database_url, name="there") as there:
@@ -209,13 +209,13 @@ async def test_who_was_spared_once_is_ended_by_the_next_cut_in_whatever_order_ne
 
 
 @pytest.mark.gen_test
-async def test_a_session_that_has_ended_cannot_be_spared(database_url: str) -> None:
+async def test_an_ended_session_cannot_be_exempt(database_url: str) -> None:
     async with node(database_url) as parts:
         user = await parts.user()
         stolen, mine = await parts.signed_in(user), await parts.signed_in(user)
         await parts.session_ends.end_all(user, "signed_out", mine.claims.sid)
         await parts.session_ends.end_all(user, "signed_out", stolen.claims.sid)
-        assert await parts.login_sessions.living(user) == []
+        assert await parts.login_sessions.active(user) == []
         await refused(parts, stolen)
         await refused(parts, mine)
 
@@ -274,14 +274,14 @@ async def test_the_session_least_recently_used_is_evicted_with_its_sockets_and_i
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_user_who_has_far_too_many_is_brought_down_to_the_limit_at_once(
+async def test_a_user_far_above_the_limit_is_reduced_to_it_at_once(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
         user = await parts.user()
         await parts.database.run(fill, user, MANY, parts.clock() - 60)
         login = await parts.signed_in(user)
-        living = await parts.login_sessions.living(user)
-        assert len(living) == 100
-        assert living[0].id == login.claims.sid
+        active = await parts.login_sessions.active(user)
+        assert len(active) == 100
+        assert active[0].id == login.claims.sid
         assert len(login.displaced) == MANY - 99

@@ -1,4 +1,4 @@
-"""Tickets in a real Redis, in memory and, while Redis is away, in the database."""
+"""Tickets in a real Redis, in memory and, without Redis, in the database."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_of_racing_takes_from_memory_one_gets_it(database_url: str) -> Non
 
 
 @pytest.mark.gen_test
-async def test_a_ticket_dies_of_old_age_in_redis_even_if_nobody_asks(
+async def test_an_unused_ticket_expires_in_redis(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with node(database_url, redis_server) as parts:
@@ -104,7 +104,7 @@ async def test_a_ticket_dies_of_old_age_in_redis_even_if_nobody_asks(
 
 
 @pytest.mark.gen_test
-async def test_a_ticket_in_the_database_dies_of_old_age_and_is_used_up_by_the_try(
+async def test_a_ticket_in_the_database_expires_and_is_used_up_by_an_attempt(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with node(database_url, redis_server) as parts:
@@ -165,7 +165,7 @@ def test_a_token_does_not_look_like_a_ticket() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_ticket_in_a_redis_that_is_unavailable_is_unavailable_and_good_again_afterwards(
+async def test_a_ticket_is_unavailable_without_redis_and_valid_afterwards(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with node(database_url, redis_server) as parts:

@@ -1,4 +1,4 @@
-"""A bearer token holds one live socket, on whichever node: over one real Redis."""
+"""A bearer token is bound to one open socket, on any node: over one real Redis."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_the_same_token_on_another_node_closes_the_first_socket(
 
 
 @pytest.mark.gen_test
-async def test_it_is_so_for_as_long_as_the_token_lives(
+async def test_it_applies_until_the_token_expires(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a") as (a,):
@@ -58,7 +58,7 @@ async def test_it_is_so_for_as_long_as_the_token_lives(
 
 
 @pytest.mark.gen_test
-async def test_another_token_ticket_or_cookie_closes_nobody(
+async def test_another_token_ticket_or_cookie_closes_no_socket(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
@@ -79,7 +79,7 @@ async def test_another_token_ticket_or_cookie_closes_nobody(
 
 
 @pytest.mark.gen_test
-async def test_on_the_same_node_nobody_else_is_told(
+async def test_on_the_same_node_no_other_is_notified(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
@@ -93,7 +93,7 @@ async def test_on_the_same_node_nobody_else_is_told(
 
 
 @pytest.mark.gen_test
-async def test_a_holder_that_has_gone_disturbs_nobody(
+async def test_an_ended_socket_that_was_bound_affects_no_other(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
@@ -164,7 +164,7 @@ async def test_in_memory_there_is_no_other_node_and_nothing_is_noted(database_ur
 
 
 @pytest.mark.gen_test
-async def test_while_redis_is_unavailable_the_rows_say_who_holds_a_token_and_it_stays_so_afterwards(
+async def test_while_redis_is_unavailable_tokens_are_bound_by_rows_and_stay_bound(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
@@ -189,11 +189,11 @@ async def test_while_redis_is_unavailable_the_rows_say_who_holds_a_token_and_it_
 
 
 def _bound_to(parts: Parts) -> str:
-    return next(iter(parts.revocations._bindings.values())).spared
+    return next(iter(parts.revocations._bindings.values())).exempt
 
 
 @pytest.mark.gen_test
-async def test_two_who_bind_in_an_outage_in_whatever_order_their_rows_are_read(
+async def test_two_bindings_during_an_outage_in_any_order_of_their_rows(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
@@ -263,7 +263,7 @@ async def test_a_redis_that_has_forgotten_is_noticed_and_one_socket_stays(
 
 
 @pytest.mark.gen_test
-async def test_an_older_name_that_comes_back_with_a_snapshot_closes_nobody(
+async def test_an_older_binding_restored_by_a_snapshot_closes_no_socket(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b") as (a, b):

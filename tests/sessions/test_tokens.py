@@ -1,4 +1,4 @@
-"""services/sessions/tokens.py: what is genuine, and every way of not being it."""
+"""services/sessions/tokens.py: genuine tokens, and every kind of invalid one."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_the_token_is_as_the_contract_says_and_pyjwt_agrees(tokens: Tokens) -> N
     assert payload["exp"] == claims.exp
 
 
-def test_the_hand_made_good_token_is_accepted(tokens: Tokens) -> None:
+def test_the_valid_handmade_token_is_accepted(tokens: Tokens) -> None:
     # The forgeries below differ from this one in one thing each.
     assert tokens.verify(forge()).sub == "u1"
 

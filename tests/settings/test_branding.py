@@ -1,4 +1,4 @@
-"""The installation's own name, logo and colour: readable whatever is chosen, and no way in."""
+"""The installation's name, logo and colour: always readable, and no injection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""services/settings/data_dir.py: a folder closed to others, and one server in it."""
+"""services/settings/data_dir.py: a folder closed to others, for one server."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_an_open_folder_with_other_things_in_it_is_left_as_it_is(tmp_path: Path)
     assert "--data-dir" in warning
 
 
-def test_a_folder_that_cannot_be_is_a_bad_setting(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_invalid_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(SettingError) as error:

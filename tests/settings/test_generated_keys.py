@@ -1,4 +1,4 @@
-"""services/settings/generated_keys.py: keys that are made once, by exactly one start."""
+"""services/settings/generated_keys.py: keys are generated once, by exactly one start."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_key_is_made_once_and_read_after_that(tmp_path: Path, stored: Stored, 
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_the_keys_are_good_ones(tmp_path: Path) -> None:
+def test_the_keys_are_strong(tmp_path: Path) -> None:
     assert len(stored_jwt_secrets(tmp_path)[0][0].reveal()) == 64
     Fernet(stored_encryption_keys(tmp_path)[0][0].reveal())
 

@@ -1,4 +1,4 @@
-"""services/settings/origins.py: which pages may speak with a user's cookies."""
+"""services/settings/origins.py: which pages may use a user's cookies."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_loopback_is_this_machine_only() -> None:
     assert not any(map(is_loopback, ["10.0.0.1", "localhost.example", "128.0.0.1", "", "127.1"]))
 
 
-def test_by_default_users_are_told_the_name_at_which_passkeys_work() -> None:
+def test_by_default_the_screen_shows_the_name_at_which_passkeys_work() -> None:
     origins = Origins(None, "127.0.0.1", 8888, bound=["127.0.0.1"])
     assert origins.public_url == "http://127.0.0.1:8888"
     assert origins.announced == "http://localhost:8888"
@@ -191,13 +191,13 @@ def test_by_default_users_are_told_the_name_at_which_passkeys_work() -> None:
     assert origins.opened(providers=False) == origins.announced
 
 
-def test_with_providers_users_are_told_where_these_return_them_to() -> None:
+def test_with_providers_the_screen_shows_the_redirect_host() -> None:
     origins = Origins(None, "127.0.0.1", 8888, bound=["127.0.0.1"])
     assert origins.opened(providers=True) == origins.public_url
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1", "192.0.2.7", "box.lan"])
-def test_elsewhere_they_are_told_where_it_listens(host: str) -> None:
+def test_otherwise_the_screen_shows_where_it_listens(host: str) -> None:
     origins = Origins(None, host, 8888)
     assert origins.announced == origins.public_url
 

@@ -1,4 +1,4 @@
-"""The settings of one provider: what each takes, and what a bad one is told."""
+"""The settings of one provider: accepted values, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def refused(setting: Setting[Any], text: str) -> str:
         ("client_secret_post", "post"),
     ],
 )
-def test_the_way_to_show_a_secret_is_basic_or_post(text: str, method: str) -> None:
+def test_the_client_authentication_is_basic_or_post(text: str, method: str) -> None:
     assert ROWS.client_auth.read(text) == method
     assert made().client_auth is None
 
 
 @pytest.mark.parametrize("text", ["", "none", "private_key_jwt", "basic,post", "client_secret_jwt"])
-def test_another_way_is_refused_with_those_that_there_are(text: str) -> None:
+def test_another_method_is_refused_with_the_supported_ones(text: str) -> None:
     takes = refused(ROWS.client_auth, text)
     assert "basic" in takes
     assert "post" in takes

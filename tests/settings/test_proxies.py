@@ -1,4 +1,4 @@
-"""settings/proxies.py: X-Forwarded-* is believed only as far as trusted proxies wrote it."""
+"""settings/proxies.py: X-Forwarded-* counts only as far as trusted proxies wrote it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_dual_stack_socket_knows_its_ipv4_proxies() -> None:
     [("https", "https"), ("HTTPS", "https"), ("http", "http"), ("https, http", "http"),
      ("http, https", "https"), ("ftp", "http"), ("", "http"), ("https;", "http")],
 )  # fmt: skip
-def test_the_nearest_proxy_tells_the_scheme(value: str, proto: str) -> None:
+def test_the_nearest_proxy_determines_the_scheme(value: str, proto: str) -> None:
     assert PROXIES.client_address("10.1.1.1", {"X-Forwarded-Proto": value}).proto == proto
 
 
@@ -93,7 +93,7 @@ def test_a_forwarded_host_has_to_be_a_host(value: str, host: str) -> None:
     assert PROXIES.client_address("10.1.1.1", headers).host == host
 
 
-def test_a_unix_socket_peer_and_a_missing_host_are_no_error() -> None:
+def test_a_unix_socket_peer_and_a_missing_host_are_not_errors() -> None:
     assert PROXIES.client_address("", {}) == ClientAddress("", "http", None)
 
 

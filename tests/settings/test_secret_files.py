@@ -1,4 +1,4 @@
-"""settings/secret_files.py: a secret may lie in a file, as orchestrators hand them out."""
+"""settings/secret_files.py: secrets in files, as orchestrators provide them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""settings/settings.py: every setting, from both places, and the one line for a bad one."""
+"""settings/settings.py: every setting, from both sources, and the error line for an invalid one."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def test_generated_keys_are_the_same_at_the_next_start(tmp_path: Path) -> None:
     assert len(first.jwt_secrets) == len(first.encryption_keys) == 1
 
 
-def test_data_dir_is_not_touched_when_nothing_lives_in_it(tmp_path: Path) -> None:
+def test_data_dir_is_not_touched_if_it_is_not_used(tmp_path: Path) -> None:
     settings = read({"USHER_DATA_DIR": str(tmp_path / "data")})
     assert not settings.embedded
     assert not (tmp_path / "data").exists()
 
 
-def test_a_bad_setting_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_an_invalid_setting_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(SettingError):
         load({"USHER_DATA_DIR": str(tmp_path / "data"), "USHER_PORT": "x"}, [])
     assert not (tmp_path / "data").exists()
@@ -91,7 +91,7 @@ def test_flags_win_over_the_environment() -> None:
     assert (settings.host, settings.port, settings.ticket_ttl_seconds) == ("::", 2000, 1.5)
 
 
-def test_a_flag_saves_the_start_from_a_bad_variable() -> None:
+def test_a_flag_overrides_an_invalid_variable() -> None:
     assert read({"USHER_PORT": "bad"}, ["--port=0"]).port == 0
 
 
@@ -165,7 +165,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize(("name", "text", "value"), GOOD)
-def test_good_values_are_accepted(name: str, text: str, value: object) -> None:
+def test_valid_values_are_accepted(name: str, text: str, value: object) -> None:
     assert getattr(read({"USHER_" + name: text}), name.lower()) == value
 
 
@@ -238,7 +238,7 @@ BAD["MAX_SESSIONS_PER_USER"] = ["", "x", "0", "-1", "1.5", "1e3", "1_0", "100001
     [(name, text) for name, texts in BAD.items() for text in texts],
 )
 @pytest.mark.parametrize("by_flag", [False, True], ids=["variable", "flag"])
-def test_a_bad_value_is_told_in_one_line(name: str, text: str, by_flag: bool) -> None:
+def test_an_invalid_value_is_reported_in_one_line(name: str, text: str, by_flag: bool) -> None:
     flag = "--" + name.lower().replace("_", "-")
     shown, environ, argv = (
         (flag, {}, [f"{flag}={text}"])
@@ -251,7 +251,7 @@ def test_a_bad_value_is_told_in_one_line(name: str, text: str, by_flag: bool) ->
     assert "got , takes" not in line
 
 
-def test_there_is_a_bad_value_for_every_setting() -> None:
+def test_there_is_an_invalid_value_for_every_setting() -> None:
     assert set(BAD) == {setting.name for setting in SETTINGS}
 
 
@@ -277,7 +277,7 @@ def test_there_is_a_bad_value_for_every_setting() -> None:
         ("ALLOWED_ORIGINS", f"https://a,https://u:{HIDDEN}@h"),
     ],
 )
-def test_no_bad_value_gives_a_secret_away(name: str, text: str) -> None:
+def test_no_invalid_value_reveals_a_secret(name: str, text: str) -> None:
     line = line_for({"USHER_" + name: text})
     assert HIDDEN not in line
     assert "****" in line
@@ -320,7 +320,7 @@ def test_kubernetes_service_links_are_explained() -> None:
     assert "enableServiceLinks" in line_for({"USHER_PORT": "tcp://10.0.0.1:8888"})
 
 
-def test_each_form_of_a_redis_url_is_told_what_it_takes() -> None:
+def test_the_error_for_each_form_of_a_redis_url_names_its_options() -> None:
     sentinel = line_for({"USHER_REDIS_URL": "rediss+sentinel://h"})
     assert "****" in sentinel
     assert "redis+sentinel://host:port,host:port/master_name" in sentinel
@@ -407,7 +407,7 @@ def test_mails_in_clear_are_warned_of() -> None:
     assert not read({**sender, "USHER_SMTP_URL": "smtp://127.0.0.1:25"}).warnings
 
 
-def test_domains_of_addresses_that_nobody_has_to_confirm_are_warned_of() -> None:
+def test_email_domains_without_confirmation_cause_a_warning() -> None:
     domains = {"USHER_EMAIL_DOMAINS": "example.org"}
     assert "EMAIL_DOMAINS is set" in read(domains).warnings[0]
     confirmed = {**domains, "USHER_EMAIL_VERIFICATION": "required"}
@@ -448,7 +448,7 @@ def test_help_lists_every_flag_with_its_default(
     assert text.count("in seconds") == len(SECONDS)
 
 
-def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         load({}, ["--version"])
     assert end.value.code == 0
@@ -485,7 +485,7 @@ def test_exit_with_takes_any_error(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @given(st.sampled_from(SETTINGS), st.text(max_size=60))
-def test_any_text_is_accepted_or_told_in_one_line(setting: object, text: str) -> None:
+def test_any_text_is_accepted_or_reported_in_one_line(setting: object, text: str) -> None:
     name = next(each.name for each in SETTINGS if each is setting)
     try:
         line = f"usher: {read({'USHER_' + name: text}).host}"

@@ -1,4 +1,4 @@
-"""SMTP_URL and MAIL_FROM: what is taken, what it means, and what is shown of what is not."""
+"""SMTP_URL and MAIL_FROM: accepted values, their meaning, and errors without secrets."""
 
 from __future__ import annotations
 

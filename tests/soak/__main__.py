@@ -1,4 +1,4 @@
-"""`make soak`: thousands of sockets, twenty minutes, a fault each minute; then what is left.
+"""`make soak`: thousands of sockets, twenty minutes, a fault each minute, and a report.
 
 python -m tests.soak --sockets 5000 --minutes 20
 """
@@ -14,7 +14,7 @@ from tests.soak.run import Plan, run
 
 
 def main() -> int:
-    """Print the report. Gives the exit status: 1 where a promise was broken."""
+    """Print the report. Returns the exit status: 1 where a promise was broken."""
     parser = argparse.ArgumentParser(prog="tests.soak", description=__doc__.splitlines()[0])
     parser.add_argument("--sockets", type=int, default=5_000)
     parser.add_argument("--minutes", type=int, default=20, help="and as many faults")

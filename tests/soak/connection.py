@@ -1,4 +1,4 @@
-"""One socket of a soak. It raises nothing: faults are what it is for."""
+"""One socket of a soak. It raises no errors, because faults are expected."""
 
 from __future__ import annotations
 

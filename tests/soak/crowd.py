@@ -1,4 +1,4 @@
-"""Everybody in a soak: who opens, speaks, leaves and logs out, and what has to hold of them."""
+"""The clients of a soak, which open sockets, send, leave and log out, and the invariants."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ class Crowd:
                 pass  # refused, as the fault would have it
             self._answers.put((reader, status == 204, time.monotonic()))
 
-    # ---- what is told ----------------------------------------------------------------------
+    # ---- results ---------------------------------------------------------------------------
 
     def answered(self, room: int, number: int, is_good: bool) -> None:
         """To message `number` of a room."""
@@ -320,13 +320,13 @@ class Crowd:
         return len(self._revoked)
 
     def lost(self) -> tuple[int, int]:
-        """Acknowledged messages that somebody entitled has not: without a word, and told."""
-        silent = told = 0
+        """Acknowledged messages that an entitled member did not receive: silently, and reported."""
+        silent = reported = 0
         for reader in self.readers:
             acknowledged = self.rooms[reader.room].acknowledged
             silent += reader.lost(acknowledged)
-            told += reader.told_lost(acknowledged)
-        return silent, told
+            reported += reader.told_lost(acknowledged)
+        return silent, reported
 
 
 class Intruder(Connection):

@@ -1,4 +1,4 @@
-"""The faults of a soak: each is done, lasts, and is taken away again."""
+"""The faults of a soak: each is injected, lasts, and is removed."""
 
 from __future__ import annotations
 

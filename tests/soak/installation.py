@@ -1,4 +1,4 @@
-"""Two nodes, one Redis, one PostgreSQL, and a crowd's rows in it."""
+"""Two nodes, one Redis, one PostgreSQL, and the rows of a crowd."""
 
 from __future__ import annotations
 
@@ -207,14 +207,14 @@ class Installation:
     def held(self, node: SoakNode) -> Held:
         """What a node holds now."""
         process = psutil.Process(node.process.pid)
-        told = self.folder / f"{process.pid}.json"
-        told.unlink(missing_ok=True)
+        reported = self.folder / f"{process.pid}.json"
+        reported.unlink(missing_ok=True)
         process.send_signal(signal.SIGUSR2)
         end = time.monotonic() + PATIENCE
-        while not told.exists():
+        while not reported.exists():
             assert time.monotonic() < end, "a node does not tell its tasks"
             time.sleep(0.02)
-        kinds = json.loads(told.read_text())
+        kinds = json.loads(reported.read_text())
         rss = process.memory_info().rss / 2**20
         return Held(rss, process.num_fds(), sum(kinds.values()), kinds)
 

@@ -1,4 +1,4 @@
-"""One user's client: it stays in its room over faults, and knows which messages it has.
+"""One user's client: it stays in its room over faults, and records its messages.
 
 Messages of a room are numbered by who sends them. What a reader has, and what it was told that it
 may have lost, are bits of one number each: 5,000 readers with some hundred messages are small.
@@ -53,7 +53,7 @@ class Reader:
 
     Attributes:
         have: bit n: message n of the room arrived, live or from history.
-        told: bit n: it was said that this message may be lost (`gap`, or `complete: false`).
+        reported: bit n: this message was reported as possibly lost (`gap` or `complete: false`).
         first: the first message that it is entitled to; None before its first join.
         revoked_at: when its logout was acknowledged (monotonic), None while it was not.
     """
@@ -61,7 +61,7 @@ class Reader:
     def __init__(self, crowd: Crowd, session: int) -> None:
         self.crowd, self.session = crowd, session
         self.room = crowd.at.room_of(session)
-        self.have = self.told = self.live = 0
+        self.have = self.reported = self.live = 0
         self.first: int | None = None
         self.last: Id | None = None
         self._catching: Id | None = None
@@ -242,7 +242,7 @@ class Reader:
 
     def _is_told(self) -> None:
         """Messages may be lost: those that were not sent yet are none of them."""
-        self.told |= (1 << self.crowd.rooms[self.room].next) - 1
+        self.reported |= (1 << self.crowd.rooms[self.room].next) - 1
         self.crowd.gaps += 1
         self.crowd.period.gaps += 1
         if not self._is_catching:
@@ -250,12 +250,12 @@ class Reader:
             self.catch_up()
 
     def lost(self, acknowledged: int) -> int:
-        """How many acknowledged messages it was entitled to, has not, and was not told of."""
-        return self._count(acknowledged & ~self.have & ~self.told)
+        """Number of acknowledged messages it was entitled to and that were lost silently."""
+        return self._count(acknowledged & ~self.have & ~self.reported)
 
     def told_lost(self, acknowledged: int) -> int:
-        """How many it has not, and was told of."""
-        return self._count(acknowledged & ~self.have & self.told)
+        """Number of lost messages that were reported."""
+        return self._count(acknowledged & ~self.have & self.reported)
 
     def _count(self, bits: int) -> int:
         return 0 if self.first is None else (bits >> self.first).bit_count()

@@ -1,4 +1,4 @@
-"""What a soak found: the table of docs/reliability.md, and which promises were broken."""
+"""The results of a soak: the table of docs/reliability.md, and broken guarantees."""
 
 from __future__ import annotations
 

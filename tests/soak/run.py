@@ -19,7 +19,7 @@ from tests.soak.faults import Fault, possible
 from tests.soak.installation import Held, Installation
 from tests.soak.report import Report, Sample
 
-SPARE_FILES = 600
+RESERVED_FILES = 600
 QUIET_SECONDS = 20.0
 """Under load, before the first fault: what is held then is what is compared with."""
 CALM_SECONDS = 45.0
@@ -73,7 +73,7 @@ class Soak:
     # ---- steps -----------------------------------------------------------------------------
 
     def turn_until_whole(self, seconds: float) -> float:
-        """Until every socket is joined. Gives how long it took.
+        """Until every socket is joined. Returns how long it took.
 
         Raises: AssertionError when it took longer than `seconds`.
         """
@@ -104,7 +104,7 @@ class Soak:
         def guarded() -> None:
             try:
                 act()
-            except Exception as error:  # noqa: BLE001 - told in the report, whatever it was
+            except Exception as error:  # noqa: BLE001 - reported, whatever it was
                 self.errors.append(f"{type(error).__name__}: {error}")
 
         thread = threading.Thread(target=guarded)
@@ -140,7 +140,7 @@ class Soak:
 
 def run(plan: Plan, say: Say, folder: Path | None = None) -> Report:
     """The whole soak. Nothing is left of it but the nodes' logs in `folder`."""
-    machine.raise_file_limit(2 * plan.sockets + SPARE_FILES)
+    machine.raise_file_limit(2 * plan.sockets + RESERVED_FILES)
     with ExitStack() as stack:
         at = Installation(plan.sockets, plan.sessions, stack)
         crowd = Crowd(at, plan.chosen_rates())
@@ -184,9 +184,9 @@ def _run(soak: Soak) -> Report:
     soak.turn_until_whole(WHOLE_SECONDS)
     crowd.turn(5.0)
     samples.append(soak.sample("after"))
-    lost, told, alive = *crowd.lost(), crowd.alive_revoked
+    lost, reported, alive = *crowd.lost(), crowd.alive_revoked
     crowd.begin("gone")
     crowd.close()
     crowd.turn(max(plan.calm, GONE_SECONDS))
     samples.append(soak.sample("empty again"))
-    return Report(crowd, samples, lost, told, alive, time.monotonic() - began)
+    return Report(crowd, samples, lost, reported, alive, time.monotonic() - began)

@@ -1,4 +1,4 @@
-"""The short form of `make soak`: every kind of store fails once under a small crowd."""
+"""The short form of `make soak`: every kind of store fails once with few sockets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from tests.soak.run import Plan, run
 @pytest.mark.parametrize("only", ["killed", "frozen"])
 def test_a_short_soak_breaks_no_promise(only: str) -> None:
     plan = Plan(200, 3 if only == "killed" else 2, 14, 5, only, quiet=8, calm=12)
-    told: list[str] = []
-    report = run(plan, told.append)
-    assert not report.broken, "\n".join((*told, report.text()))
+    reported: list[str] = []
+    report = run(plan, reported.append)
+    assert not report.broken, "\n".join((*reported, report.text()))

@@ -1,4 +1,4 @@
-"""This node's sockets: real ones, over real pairs, found and cut by whose they are."""
+"""The sockets of a node: real ones, found and closed by user, session and role."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_a_login_session_named_with_another_user_is_not_cut(database_url: 
 
 
 @pytest.mark.gen_test
-async def test_a_user_is_cut_everywhere_and_nobody_else(database_url: str) -> None:
+async def test_all_sockets_of_a_user_are_closed_and_no_others(database_url: str) -> None:
     async with node(database_url) as parts:
         ada, bob = await parts.user(), await parts.user()
         one, two, kept = await sockets(parts, ada, ada, bob)
@@ -154,7 +154,7 @@ async def test_a_newer_token_lets_go_of_the_older_one(database_url: str) -> None
 
 
 @pytest.mark.gen_test
-async def test_holding_the_same_token_twice_closes_nobody(database_url: str) -> None:
+async def test_binding_the_same_token_twice_closes_no_socket(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         peer = await open_socket(parts, login, bearer=True)

@@ -1,4 +1,4 @@
-"""Pings for who is silent, and the end of who has been for too long."""
+"""Pings for silent sockets, and closing those that stay silent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def silent_for(parts: Parts, seconds: float) -> Peer:
 
 
 @pytest.mark.gen_test
-async def test_who_was_silent_is_asked_and_who_was_not_is_left_alone(database_url: str) -> None:
+async def test_only_silent_sockets_are_pinged(database_url: str) -> None:
     async with node(database_url) as parts:
         silent, lively = await silent_for(parts, PING_SECONDS), await silent_for(parts, 0)
         await keep_alive(parts.hub)
@@ -43,7 +43,7 @@ async def test_an_answer_to_a_ping_is_a_sign_of_life(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_was_silent_for_three_pings_is_dropped_and_leaves_everything(
+async def test_a_socket_silent_for_three_pings_is_closed_and_leaves_all_rooms(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -56,12 +56,12 @@ async def test_who_was_silent_for_three_pings_is_dropped_and_leaves_everything(
 
 
 @pytest.mark.gen_test
-async def test_there_are_pings_enough_before_anybody_is_dropped() -> None:
+async def test_there_are_enough_pings_before_a_socket_is_closed() -> None:
     assert SILENCE_SECONDS > 3 * PING_SECONDS
 
 
 @pytest.mark.gen_test
-async def test_the_loop_gets_its_turn_between_slices_and_closed_sockets_do_no_harm(
+async def test_the_loop_runs_between_slices_and_closed_sockets_are_skipped(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:

@@ -1,4 +1,4 @@
-"""Which nodes live, by leases in a real Redis."""
+"""The active nodes, by leases in a real Redis."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ async def nodes(redis: RealRedis | None, *names: str) -> AsyncIterator[tuple[Clo
 
 
 @pytest.mark.gen_test
-async def test_a_node_that_says_so_lives_for_everybody(redis: RealRedis | None) -> None:
+async def test_a_node_that_renews_its_lease_is_active_for_all(redis: RealRedis | None) -> None:
     async with nodes(redis, "a", "b") as (_, (a, b)):
-        assert await a.living() == {"a"}, "oneself one knows to live"
+        assert await a.active() == {"a"}, "oneself one knows to live"
         await asyncio.gather(a.renew(), b.renew())
-        assert await a.living() == await b.living() == {"a", "b"}
+        assert await a.active() == await b.active() == {"a", "b"}
 
 
 @pytest.mark.gen_test
@@ -57,13 +57,13 @@ async def test_a_dead_node_is_gone_with_its_lease_and_not_before(redis: RealRedi
         for _ in range(2):
             clock.forward(RENEW_SECONDS)
             await a.renew()
-            assert await a.living() == {"a", "dead"}
+            assert await a.active() == {"a", "dead"}
         clock.forward(RENEW_SECONDS + 0.001)
-        assert await a.living() == {"a"}
+        assert await a.active() == {"a"}
         await a.renew()
-        assert await dead.living() == {"a", "dead"}
+        assert await dead.active() == {"a", "dead"}
         await dead.renew()
-        assert await a.living() == {"a", "dead"}, "it was only away"
+        assert await a.active() == {"a", "dead"}, "it was only away"
 
 
 @pytest.mark.gen_test
@@ -72,7 +72,7 @@ async def test_a_node_that_stops_is_gone_at_once(redis: RealRedis | None) -> Non
         await asyncio.gather(a.renew(), b.renew())
         await b.leave()
         await b.leave()
-        assert await a.living() == {"a"}
+        assert await a.active() == {"a"}
 
 
 @pytest.mark.gen_test
@@ -86,10 +86,10 @@ async def test_the_dead_are_removed_by_a_renewal(redis_server: RealRedis) -> Non
 
 
 @pytest.mark.gen_test
-async def test_without_redis_nobody_is_said_to_be_dead(redis_server: RealRedis) -> None:
+async def test_without_redis_no_node_counts_as_dead(redis_server: RealRedis) -> None:
     async with nodes(redis_server, "a") as (_, (a,)):
         redis_server.kill()
         await until(lambda: not a._store.available)
-        for question in (a.renew(), a.leave(), a.living()):
+        for question in (a.renew(), a.leave(), a.active()):
             with pytest.raises(StoreUnavailable):
                 await question

@@ -1,4 +1,4 @@
-"""The sockets of a room as they lie in Redis: one of several nodes writes, another reads."""
+"""The sockets of a room in Redis: one of several nodes writes, another reads."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_write_of_many_is_two_commands_and_a_look_is_one_round_trip(in_install
 
 
 @pytest.mark.gen_test
-async def test_the_index_of_a_room_that_nobody_renews_is_gone_from_redis(
+async def test_the_index_of_a_room_expires_in_redis_without_renewal(
     redis_server: RealRedis,
 ) -> None:
     async def work(h: Installation) -> None:

@@ -197,7 +197,7 @@ async def test_a_full_room_is_looked_up_in_batches(
 
 
 @pytest.mark.gen_test
-async def test_who_left_a_room_or_is_gone_is_not_found_in_it(
+async def test_sockets_that_left_or_closed_are_not_found_in_a_room(
     redis_or_none: RealRedis | Cluster | None,
 ) -> None:
     async with installation(redis_or_none) as h:
@@ -327,7 +327,7 @@ async def test_a_socket_that_closes_during_a_renewal_does_not_come_back(
 
 
 @pytest.mark.gen_test
-async def test_a_session_goes_when_its_socket_goes(
+async def test_a_socket_session_is_removed_with_its_socket(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with node(database_url, redis_server) as parts:
@@ -407,6 +407,7 @@ async def test_the_index_of_a_room_comes_back_with_the_renewal_when_redis_was_em
         await h.finds(*sockets)
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test(timeout=60)
 async def test_removing_one_user_among_100_000_costs_by_their_sockets_and_rooms_alone(
     database_url: str, redis_server: RealRedis

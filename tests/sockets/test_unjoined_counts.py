@@ -1,4 +1,4 @@
-"""What nodes tell each other of addresses with many connections."""
+"""The counts of connections per address that nodes share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def counting(redis: RealRedis, *names: str) -> AsyncIterator[list[Unjoined
 
 
 @pytest.mark.gen_test
-async def test_nodes_add_up_what_the_others_tell(redis_server: RealRedis) -> None:
+async def test_nodes_add_up_the_counts_of_all_nodes(redis_server: RealRedis) -> None:
     async with counting(redis_server, "a", "b", "c") as (a, b, c):
         a.watch({"192.0.2.1": 40, "2001:db8::/64": 7})
         b.watch({"192.0.2.1": 30})
@@ -52,7 +52,7 @@ async def test_nodes_add_up_what_the_others_tell(redis_server: RealRedis) -> Non
 
 
 @pytest.mark.gen_test
-async def test_of_few_connections_nothing_is_told_and_of_many_addresses_the_largest(
+async def test_only_the_largest_counts_of_connections_are_shared(
     redis_server: RealRedis,
 ) -> None:
     async with counting(redis_server, "a", "b") as (a, b):
@@ -68,7 +68,7 @@ async def test_of_few_connections_nothing_is_told_and_of_many_addresses_the_larg
 
 
 @pytest.mark.gen_test
-async def test_no_address_lies_in_redis_and_what_a_dead_node_told_fades(
+async def test_redis_contains_no_address_and_reports_of_a_dead_node_expire(
     redis_server: RealRedis,
 ) -> None:
     async with counting(redis_server, "a", "b") as (a, b):

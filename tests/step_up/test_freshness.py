@@ -1,4 +1,4 @@
-"""How long a proof counts, whatever clocks do."""
+"""How long an authentication counts as recent, whatever clocks do."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def pause(db: peewee.Database, seconds: float) -> None:
 
 
 ADDRESS = "someone@example.test"
-# Counts for as long as it is told, roughly in microseconds.
+# Runs for the given time, roughly in microseconds.
 SLOW_SQLITE = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ? * 6)
 SELECT max(i) FROM n
@@ -174,6 +174,7 @@ def test_more_runs_than_may_wait_are_refused_at_once(database_url: str) -> None:
     asyncio.run(check())
 
 
+@pytest.mark.slow
 def test_a_slow_run_is_given_up_and_rolled_back(database_url: str) -> None:
     def slow(db: peewee.Database) -> None:
         put(db, "a")
@@ -322,7 +323,7 @@ def test_closing_while_the_server_hangs_ends(server: PostgresServer, database_ur
 
 
 @on_postgresql
-def test_a_connection_dropped_while_idle_goes_unnoticed(
+def test_a_connection_dropped_while_idle_is_replaced(
     server: PostgresServer, database_url: str
 ) -> None:
     async def check() -> None:
@@ -406,6 +407,7 @@ def drop_connections(server: PostgresServer) -> None:
     )
 
 
+@pytest.mark.slow
 @on_postgresql
 def test_a_killed_server_is_reported_and_found_again(
     server: PostgresServer, database_url: str
@@ -615,7 +617,7 @@ def test_an_unreachable_server_is_reported_without_its_password(host: str) -> No
     assert_unseen(repr(parse(url)))
 
 
-def test_a_wrong_database_name_is_told(server: PostgresServer) -> None:
+def test_a_wrong_database_name_is_reported(server: PostgresServer) -> None:
     with pytest.raises(UsherError, match='database "nowhere" does not exist'):
         asyncio.run(Database.open(server.url("nowhere")))
 
@@ -656,7 +658,7 @@ def test_the_node_and_users_do_not_stand_behind_unauthenticated_clients(database
         async with opened(database_url, timeout=60) as database:
             done = 0
 
-            async def stranger(number: int) -> None:
+            async def unauthenticated(number: int) -> None:
                 nonlocal done
                 database.callers.enter("unauthenticated", f"192.0.2.{number % 4}")
                 await database.run(lasting)
@@ -668,7 +670,7 @@ def test_the_node_and_users_do_not_stand_behind_unauthenticated_clients(database
                 await database.ping()
                 return done - before
 
-            flood = [asyncio.create_task(stranger(number)) for number in range(200)]
+            flood = [asyncio.create_task(unauthenticated(number)) for number in range(200)]
             await asyncio.sleep(0)
             for kind in KINDS_OF_OTHERS * 3:
                 # At most those that are under way already, and one of each in its turn.
@@ -687,12 +689,12 @@ def test_one_unauthenticated_client_does_not_fill_the_queue_of_the_others(
     async def check() -> None:
         async with opened(database_url, timeout=60, max_waiting=64) as database:
 
-            async def stranger(ip: str) -> None:
+            async def unauthenticated(ip: str) -> None:
                 database.callers.enter("unauthenticated", ip)
                 await database.run(lasting)
 
-            flood = [asyncio.create_task(stranger("192.0.2.1")) for _ in range(200)]
-            other = asyncio.create_task(stranger("192.0.2.2"))
+            flood = [asyncio.create_task(unauthenticated("192.0.2.1")) for _ in range(200)]
+            other = asyncio.create_task(unauthenticated("192.0.2.2"))
             await other
             found = await asyncio.gather(*flood, return_exceptions=True)
             assert sum(isinstance(error, Busy) for error in found) >= 150

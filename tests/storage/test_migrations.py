@@ -16,9 +16,12 @@ from services.storage.database import Database
 from services.storage.encryption import generate_key
 from services.storage.migrations import DIRECTORY, HISTORY_TABLE, migrate
 from tests.support.checks import rows
-from tests.support.databases import opened, opened_at
+from tests.support.databases import kinds, opened, opened_at, slow
 from tests.support.redis import RealRedis, redis_server
 from tests.support.server import PASSWORD, Client, Usher, log_in, sign_up, usher
+
+# Every database of the tests is a new one on PostgreSQL, so new ones are tested all the time.
+database_kind = kinds("sqlite", slow("postgresql"))
 
 __all__ = ["redis_server"]
 
@@ -450,6 +453,7 @@ def stored(db: peewee.Database, table: str, columns: list[str]) -> list[tuple[ob
     return [tuple(row) for row in query.fetchall()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["empty", FIRST])
 def test_nodes_that_start_at_once_bring_it_up_once_and_all_work(
     bare_database_url: str, redis_server: RealRedis, before: str

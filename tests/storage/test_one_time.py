@@ -1,4 +1,4 @@
-"""What may be used once: once among any number of nodes, and not by work that rolls back."""
+"""Single use: once over all nodes, and not by rolled-back work."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_a_kind_and_a_thing_do_not_run_into_each_other(database_url: str) 
 
 
 @pytest.mark.gen_test
-async def test_of_fifty_who_race_on_two_nodes_one_uses_it(database_url: str) -> None:
+async def test_of_fifty_concurrent_uses_on_two_nodes_one_succeeds(database_url: str) -> None:
     async with opened(database_url) as one, opened(database_url) as other:
         runs = [node.run(use_once, "state", "raced for", 1.0) for node in (one, other) * 25]
         assert sorted(await asyncio.gather(*runs)) == [False] * 49 + [True]
@@ -67,7 +67,7 @@ async def test_only_a_hash_of_it_is_kept_whatever_it_is(database_url: str) -> No
 
 
 @pytest.mark.gen_test
-async def test_it_is_forgotten_when_nobody_would_take_it_any_more(database_url: str) -> None:
+async def test_it_is_deleted_when_it_can_no_longer_be_used(database_url: str) -> None:
     clock = Clock(1000.0)
     async with opened(database_url) as database:
         await database.run(use_once, "state", "short", 1010.0)

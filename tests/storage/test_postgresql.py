@@ -90,7 +90,7 @@ def test_statement_pooling_is_refused_by_its_name(url: str) -> None:
     assert "statement pooling" in str(caught.value)
 
 
-# -- what a transaction is told ---------------------------------------------------------------
+# -- settings of a transaction ----------------------------------------------------------------
 
 
 def test_the_isolation_and_the_limits_are_ours_whatever_the_server_defaults_to(
@@ -192,7 +192,7 @@ async def _open(url: str) -> None:
     await (await Database.open(url)).close()
 
 
-def test_rights_on_tables_of_another_owner_are_enough_and_each_missing_one_is_named(
+def test_rights_on_tables_of_another_owner_suffice_and_a_missing_one_is_named(
     server: PostgresServer, url: str
 ) -> None:
     """The tables are up to date: nothing has to be created or changed."""
@@ -368,7 +368,7 @@ async def _line_of(database: Database) -> int:
         await database._bridge.aclose()
 
 
-def test_a_password_with_an_at_sign_goes_to_the_right_host(url: str) -> None:
+def test_a_password_with_an_at_sign_does_not_change_the_host(url: str) -> None:
     read = parse("postgresql://me:p@ss@h1:1,[::1]:2/name?sslmode=require").postgresql
     assert read is not None
     assert read.login == {"user": "me", "password": "p@ss", "database": "name"}

@@ -1,4 +1,4 @@
-"""The databases of the tests themselves: a copy is used again only when it is as good as new."""
+"""The databases of the tests themselves: a copy is reused only if it is clean."""
 
 from __future__ import annotations
 

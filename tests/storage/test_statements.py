@@ -1,4 +1,4 @@
-"""Statements whose SQL is built once: the same as Peewee's own, time after time."""
+"""Prepared SQL statements: the same as Peewee's, at every call."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_it_is_built_once_and_each_execution_has_its_own_values(database_u
 
 
 @pytest.mark.gen_test
-async def test_what_it_violates_is_told_as_for_any_query(database_url: str) -> None:
+async def test_constraint_violations_are_reported_as_for_any_query(database_url: str) -> None:
     insert = Statement(keep, 2)
     async with opened(database_url) as database:
         await database.run(insert.run, "one", "1")

@@ -47,11 +47,11 @@ class Driver(DriverProcess):
     def hear(self, line: str) -> bool:
         """Hand a message to its client."""
         try:
-            told = json.loads(line)
-            client = self._clients[told["client"]]
+            reported = json.loads(line)
+            client = self._clients[reported["client"]]
         except (ValueError, KeyError, TypeError):
             return False
-        client.hear(told["kind"], told["detail"])
+        client.hear(reported["kind"], reported["detail"])
         return True
 
     def client(self, url: str, options: Json) -> Client:
@@ -62,7 +62,7 @@ class Driver(DriverProcess):
 
 
 class Client:
-    """One client: what it is told to do, and what it tells its app."""
+    """One client: its commands, and what it reports to its app."""
 
     def __init__(self, driver: Driver, name: str) -> None:
         self.name = name
@@ -116,13 +116,13 @@ class Client:
         state: Json = self._wait(found, f"state {name}")
         return state
 
-    def told(self, kind: str) -> Json:
+    def reported(self, kind: str) -> Json:
         """The next of a kind."""
         self._wait(lambda: self._told[kind], kind)
         return self._told[kind].popleft()
 
     def waiting(self) -> set[str]:
-        """The kinds of what was told and not taken yet; of states the names."""
+        """The kinds of reports that were not read yet; for states, the names."""
         kinds = {kind for kind, queue in self._told.items() if queue and kind != "state"}
         return kinds | {state["name"] for state in self._told["state"]}
 
@@ -220,7 +220,7 @@ class Run:
                 assert least - LATE_SECONDS <= state["pause"] <= most + TIMER_SECONDS, state
             return
         [(kind, detail)] = wanted.items()
-        found = self.client.told(kind)
+        found = self.client.reported(kind)
         assert fits(found, detail), found
 
     def step_not_told(self, kinds: list[str], step: Json) -> None:

@@ -36,7 +36,7 @@ def person(user: User | None) -> Json:
     return {} if user is None else vars(user)
 
 
-def told(event: Event) -> tuple[str, Json]:
+def reported(event: Event) -> tuple[str, Json]:
     """The kind and detail of what a room tells."""
     match event:
         case Message(published=True):
@@ -92,7 +92,7 @@ class Driver:
         task.add_done_callback(self._tasks.discard)
 
     async def obey(self, command: Json) -> None:
-        """Do what a command says, and tell what became of it."""
+        """Execute a command, and report its result."""
         result: Json = {"call": command["call"]}
         action: Callable[[Json], Awaitable[Any]] = getattr(self, f"do_{command['do']}")
         try:
@@ -119,10 +119,10 @@ class Driver:
         name, given = command["client"], command["options"]
         options = {option.removesuffix("_ms"): value / 1000 for option, value in given.items()}
 
-        def tell(state: State) -> None:
+        def on_state(state: State) -> None:
             write(name, "state", vars(state))
 
-        self._clients[name] = Usher(command["url"], on_state=tell, options=Options(**options))
+        self._clients[name] = Usher(command["url"], on_state=on_state, options=Options(**options))
 
     async def do_sign_in(self, command: Json) -> Json:
         return person(await self.of(command).sign_in(command["email"], command["password"]))
@@ -144,7 +144,7 @@ class Driver:
         room = self.of(command).room(command["room"])
         try:
             async for event in room.events():
-                write(command["client"], *told(event))
+                write(command["client"], *reported(event))
         except UsherError:
             pass  # the state says it too
 

@@ -122,7 +122,7 @@ async def opened_at(url: str, migration: str) -> AsyncIterator[Database]:
 
 
 def look(url: str, query: str, *values: object) -> list[Any]:
-    """One statement from outside, with `?` for each value; gives its rows. A change is kept."""
+    """One statement from outside, with `?` for each value; returns its rows. A change is kept."""
     if url.startswith("sqlite:///"):
         path = url.removeprefix("sqlite:///")
         with closing(sqlite3.connect(path, timeout=TIMEOUT_SECONDS)) as database, database:

@@ -32,7 +32,7 @@ class DriverProcess(ABC):
 
     @abstractmethod
     def hear(self, line: str) -> bool:
-        """Take a line, in the thread that reads. Gives whether it is a message."""
+        """Take a line, in the thread that reads. Returns whether it is a message."""
 
     def _read(self) -> None:
         assert self._process.stdout is not None

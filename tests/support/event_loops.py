@@ -19,7 +19,9 @@ def close_loop(io_loop: IOLoop) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ResourceWarning)
         io_loop.close(all_fds=False)
-    for told in caught:
+    for reported in caught:
         # Not what the collector finds at the same time: that is of any test before.
-        if str(told.message).startswith(OF_UVLOOP):
-            warnings.warn_explicit(told.message, told.category, told.filename, told.lineno)
+        if str(reported.message).startswith(OF_UVLOOP):
+            warnings.warn_explicit(
+                reported.message, reported.category, reported.filename, reported.lineno
+            )

@@ -15,7 +15,7 @@ from tests.support.server import PATIENCE, ROOT
 
 @contextmanager
 def running_example(program: str, *options: str, ready: str) -> Iterator[list[str]]:
-    """An example until it is stopped with Ctrl+C; gives the lines that it has written.
+    """An example until it is stopped with Ctrl+C; returns the lines that it has written.
 
     Args:
         program: its path below the repository.

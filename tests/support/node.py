@@ -77,7 +77,7 @@ class JsClient:
         self.states: list[str] = []
         """The states it went through, as far as they were read."""
         self.first: dict[str, Message] = {}
-        """Of each state the first message that told it, as far as they were read."""
+        """The first message of each state, among those that were read."""
         self._node = node
         self._calls = itertools.count()
 
@@ -116,7 +116,7 @@ class JsClient:
             passed.append(message)
 
     def state(self, name: str) -> Any:
-        """Wait for this state; gives its detail, and for `waiting` the `pause` in ms."""
+        """Wait for this state; returns its detail, and for `waiting` the `pause` in ms."""
         return _detail(self.next("state", lambda detail: detail["name"] == name))
 
     def first_state(self, name: str) -> Any:

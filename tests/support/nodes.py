@@ -73,7 +73,7 @@ class Nodes:
         self._stack.callback(_end, node)
         return node
 
-    def heard(self, room: str) -> bool:
+    def received(self, room: str) -> bool:
         """Whether any node has subscribed to a room."""
         return self.listeners(room) > 0
 
@@ -116,7 +116,7 @@ def again(server: Usher, email: str, **options: Any) -> Client:
 
 
 def channel(owner: Client, *members: Client, right: str = "write", private: bool = True) -> str:
-    """A new channel; gives its room."""
+    """A new channel; returns its room."""
     answer = owner.post("/api/channels", {"name": "tea", "private": private})
     assert answer.status == 201, answer
     room = f"channel:{answer.body['id']}"

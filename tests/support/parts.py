@@ -89,13 +89,13 @@ from services.rooms.shares import Shares
 from services.rooms.usage import Usage
 from services.secret import Secret
 from services.sessions.admission import Admission
-from services.sessions.contact import Contact
 from services.sessions.control import Control
 from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.login_states import LoginStates
 from services.sessions.logout_ack import LogoutAcknowledgement
+from services.sessions.node_lease import NodeLease
 from services.sessions.revocations import Revocations
 from services.sessions.session_ends import SessionEnds
 from services.sessions.session_views import Device, SignedIn
@@ -227,7 +227,7 @@ class Parts:
             peer.close()
 
     async def user(self, name: str = "Ada", role: str = "user") -> str:
-        """An account without a password; gives its id."""
+        """An account without a password; returns its id."""
         user_id = secrets.token_urlsafe(8)
         await self.database.run(_insert_user, user_id, name, role, self.clock())
         return user_id
@@ -338,14 +338,14 @@ def join_parts(
     tickets = Tickets(counting, database, tokens.tickets, limits, TICKET_TTL, clock)
     pool, nodes = SessionPool(counting, clock), Nodes(counting, name, clock)
     watch = LoopWatch()
-    contact = Contact(watch, hub, revocations, control, LEASE)
+    node_lease = NodeLease(watch, hub, revocations, control, LEASE)
     admission = Admission(
         tokens,
         tickets,
         cache,
         LoginStates(database, clock),
         revocations,
-        contact,
+        node_lease,
         shared,
         metrics,
         clock,
@@ -457,7 +457,7 @@ def join_parts(
         nodes=nodes,
         token_binding=TokenBinding(counting, database, control, revocations, hub, name, clock),
         access=access,
-        contact=contact,
+        node_lease=node_lease,
         logout_ack=LogoutAcknowledgement(session_ends, pool, nodes, control),
         bus=bus,
         rooms=rooms,
@@ -705,7 +705,7 @@ class Peer:
         return frames
 
     async def close_code(self) -> int:
-        """Read to the close frame; gives its code."""
+        """Read to the close frame; returns its code."""
         while True:
             opcode, payload = await self.frame()
             if opcode == Opcode.CLOSE:

@@ -127,7 +127,7 @@ class PostgresServer:
                 self._drop(name)
 
     def create(self, like: str = "template1") -> str:
-        """Makes a database that stays, empty or a copy of another; gives its name."""
+        """Makes a database that stays, empty or a copy of another; returns its name."""
         name = f"t{secrets.token_hex(8)}"
         self._ask("postgres", f"CREATE DATABASE {name} TEMPLATE {like}")
         return name

@@ -114,7 +114,7 @@ class Preloader:
     def fork(
         self, argv: Sequence[str], environment: Mapping[str, str], out: int, err: int
     ) -> socket.socket:
-        """Fork a server. Gives where its process id and its exit status are told.
+        """Fork a server. Returns the pipe with its process id and its exit status.
 
         Args:
             out: descriptor of its stdout. `err`: of its stderr.

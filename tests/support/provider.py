@@ -29,7 +29,7 @@ __all__ = ["LEFT_OUT", "Provider", "provider"]
 _ENDPOINTS: Mapping[str, Callable[[State, Seen, Collection[str]], Reply]] = {
     "discovery": documents.discovery,
     "jwks": documents.jwks,
-    "strangers_jwks": documents.strangers_jwks,
+    "foreign_jwks": documents.foreign_jwks,
     "authorize": endpoints.authorize,
     "userinfo": endpoints.userinfo,
     "revoke": endpoints.revoke,
@@ -69,7 +69,7 @@ class Provider(State):
 
         Args:
             header: written over typ, alg and kid.
-            signer: "none", "stranger", … instead of the provider itself.
+            signer: "none", "foreign", … instead of the provider itself.
             claims: written over iss, aud, iat, exp, jti, events, sub and sid.
         """
         about = {

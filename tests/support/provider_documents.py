@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.support.http_answers import Reply, as_json
 from tests.support.http_service import Seen
-from tests.support.provider_keys import LEFT_OUT, STRANGER, Key, hmac_jwk
+from tests.support.provider_keys import FOREIGN, LEFT_OUT, Key, hmac_jwk
 from tests.support.provider_state import State
 from tests.support.provider_tokens import OTHER_ISSUER
 
@@ -32,11 +32,11 @@ def jwks(op: State, seen: Seen, faults: Collection[str]) -> Reply:
     if "no_alg" in faults:
         mine = [{name: value for name, value in key.items() if name != "alg"} for key in mine]
     if "only_others" in faults:
-        mine = [Key(key.algorithm, STRANGER).jwk() for key in op.keys]
+        mine = [Key(key.algorithm, FOREIGN).jwk() for key in op.keys]
     if "no_keys" in faults:
         mine = []
     if "encryption_key" in faults:
-        mine.insert(0, Key("RS256", STRANGER).jwk(use="enc", alg="RSA-OAEP"))
+        mine.insert(0, Key("RS256", FOREIGN).jwk(use="enc", alg="RSA-OAEP"))
     if "odd_keys" in faults:
         mine = [*_ODD_KEYS, *mine]
     if "oct_key" in faults:
@@ -44,10 +44,10 @@ def jwks(op: State, seen: Seen, faults: Collection[str]) -> Reply:
     return _cached({"keys": mine}, op.jwks_cache)
 
 
-def strangers_jwks(op: State, seen: Seen, faults: Collection[str]) -> Reply:
+def foreign_jwks(op: State, seen: Seen, faults: Collection[str]) -> Reply:
     """The key set that a forged token points to, under the kid of the honest one."""
     key = op.keys[0]
-    return as_json({"keys": [Key(key.algorithm, STRANGER, key.kid).jwk()]})
+    return as_json({"keys": [Key(key.algorithm, FOREIGN, key.kid).jwk()]})
 
 
 def without(content: Mapping[str, object]) -> dict[str, object]:

@@ -50,7 +50,7 @@ ID_TOKEN_FAULTS: Mapping[str, str] = {
     "alg_hs256_client_secret": "HS256 with the client secret, which was not agreed on",
     "alg_hs256_oct": "HS256 with a symmetric key; together with jwks=oct_key it is published",
     "kid_unknown": "a kid that no key has",
-    "key_of_stranger": "signed with a key that is not published, under the kid of one that is",
+    "key_of_another": "signed with a key that is not published, under the kid of one that is",
     "jwk_embedded": "the same, the public key in the header",
     "jku": "the same, the header telling where its key set lies",
     "typ_logout": "a header that says it is a logout token",

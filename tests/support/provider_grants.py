@@ -70,7 +70,7 @@ class Grants:
         """A code that was used before also ends what it gave (RFC 6749 section 4.1.2).
 
         Args:
-            redirect_uri: None where it need not be told again.
+            redirect_uri: None if it need not be repeated.
 
         Raises: Refused.
         """

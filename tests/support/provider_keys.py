@@ -32,7 +32,7 @@ class _LeftOut:
 
 LEFT_OUT: Final = _LeftOut()
 """As the value of a claim or header: it is not there at all."""
-STRANGER = -1
+FOREIGN = -1
 """The number of a key that no provider publishes."""
 HMAC_SECRET = b"an oct key that has no business in a public key set"
 HMAC_KID = "oct"
@@ -100,7 +100,7 @@ def hmac_jwk() -> dict[str, str]:
 Signer = Literal[
     "honest",
     "none",
-    "stranger",
+    "foreign",
     "pem",
     "raw",
     "oct",
@@ -118,12 +118,12 @@ class Signing:
     Attributes:
         key: the provider's own.
         client_secret: of the client the token is for.
-        stranger_keys: where the stranger's key set lies.
+        foreign_keys: the URL of the foreign key set.
     """
 
     key: Key
     client_secret: str
-    stranger_keys: str
+    foreign_keys: str
 
     def token(
         self, header: Mapping[str, object], claims: Mapping[str, object], signer: Signer = "honest"
@@ -133,7 +133,7 @@ class Signing:
         return compact({**own, **header}, claims, sign)
 
     def _by(self, signer: Signer) -> tuple[dict[str, object], Callable[[bytes], bytes]]:
-        stranger = Key(self.key.algorithm, STRANGER, self.key.kid)
+        foreign = Key(self.key.algorithm, FOREIGN, self.key.kid)
         honest: dict[str, object] = {
             "alg": self.key.algorithm,
             "typ": "JWT",
@@ -143,12 +143,12 @@ class Signing:
             return honest, self.key.sign
         if signer == "none":
             return {**honest, "alg": "none"}, lambda _: b""
-        if signer == "stranger":
-            return honest, stranger.sign
+        if signer == "foreign":
+            return honest, foreign.sign
         if signer == "jwk_embedded":
-            return {**honest, "jwk": stranger.jwk()}, stranger.sign
+            return {**honest, "jwk": foreign.jwk()}, foreign.sign
         if signer == "jku":
-            return {**honest, "jku": self.stranger_keys}, stranger.sign
+            return {**honest, "jku": self.foreign_keys}, foreign.sign
         secret = {
             "pem": self.key.pem(),
             "raw": self.key.raw(),

@@ -20,9 +20,9 @@ PATHS: Mapping[str, str] = {
     "jwks": "/jwks",
     "revoke": "/revoke",
     "end_session": "/end_session",
-    "strangers_jwks": "/strangers-jwks",
+    "foreign_jwks": "/foreign-jwks",
 }
-"""Place to path under the issuer. `strangers_jwks` is where forged tokens point."""
+"""Place to path under the issuer. `foreign_jwks` is where forged tokens point."""
 
 
 BASIC = ("client_secret_basic",)
@@ -57,7 +57,7 @@ class State(FaultyService):
         registered_auth: the one that the client is registered for; None for any that is offered.
         demands_pkce: whether /authorize refuses requests without S256.
         refresh_tokens: see RefreshTokens.
-        expires_in: seconds of an access token, as told; None tells nothing.
+        expires_in: the lifetime in token responses, seconds; None to omit it.
         lifetime: seconds of an ID token.
         discovery_cache, jwks_cache: Cache-Control of these documents; None sends none.
         revoked: tokens that came to /revoke, with their hints.
@@ -134,4 +134,4 @@ class State(FaultyService):
         self.keys = [Key(last.algorithm, last.number + 1)]
 
     def signing(self) -> Signing:
-        return Signing(self.keys[0], self.client_secret, self.url("strangers_jwks"))
+        return Signing(self.keys[0], self.client_secret, self.url("foreign_jwks"))

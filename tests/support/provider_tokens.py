@@ -66,7 +66,7 @@ _OTHER_SIGNERS: Mapping[str, Signer] = {
     "alg_hs256_raw": "raw",
     "alg_hs256_client_secret": "client_secret",
     "alg_hs256_oct": "oct",
-    "key_of_stranger": "stranger",
+    "key_of_another": "foreign",
     "jwk_embedded": "jwk_embedded",
     "jku": "jku",
 }

@@ -31,7 +31,7 @@ CONFIGURATIONS = ROOT / "docs" / "proxies"
 FILES = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg"}
 NODES = ("10.0.0.11:8888", "10.0.0.12:8888")
 """As the configurations name them."""
-STRANGER, OUTER_PROXY = "127.0.0.2", "127.0.0.3"
+OTHER_CLIENT, OUTER_PROXY = "127.0.0.2", "127.0.0.3"
 """Addresses of clients: one like any other, and one that the nodes trust as a proxy."""
 TRUSTED = f"127.0.0.1,{OUTER_PROXY}"
 
@@ -245,7 +245,7 @@ def joins_on(node: Usher) -> int:
 def post_from(
     source: str, url: str, path: str, body: Any, headers: Mapping[str, str]
 ) -> tuple[int, Any]:
-    """A request from another address of this machine; gives status and JSON."""
+    """A request from another address of this machine; returns status and JSON."""
     scheme, _, place = url.partition("://")
     options: dict[str, Any] = {"timeout": PATIENCE, "source_address": (source, 0)}
     if scheme == "https":

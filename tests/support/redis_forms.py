@@ -175,7 +175,7 @@ class Cluster:
 
     def _agrees(self) -> bool:
         """Whether all nodes give the slots to the same ports. A slot that was moved by hand is
-        told to the others by gossip, and an older claim may come back for a moment."""
+        spread by gossip, and an older claim may reappear for a moment."""
         views = {
             tuple(sorted((first, last, master[1]) for first, last, master, *_ in slots))
             for slots in (server.ask("CLUSTER", "SLOTS") for server in self.servers)

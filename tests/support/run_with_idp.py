@@ -49,7 +49,7 @@ class Practice:
         return self._screen.read_text("utf-8")
 
     def started(self) -> str:
-        """Wait for the start screen; gives the address on it."""
+        """Wait for the start screen; returns the address on it."""
         wait_until(lambda: "Stop with" in self.screen or self.process.poll() is not None)
         found = re.search(r"^  Open +(\S+)$", self.screen, re.MULTILINE)
         assert found is not None, self.screen
@@ -95,7 +95,7 @@ class Browser:
         return self._session.get(self.url + path, timeout=PATIENCE, allow_redirects=False)
 
     def to_provider(self) -> str:
-        """Click the button. Gives the address of the provider's page."""
+        """Click the button. Returns the address of the provider's page."""
         listed = self.get("/api/oauth/providers").json()["items"]
         [button] = [item for item in listed if item["name"] == "practice"]
         assert button["title"] == "Practice provider"
@@ -107,7 +107,7 @@ class Browser:
         return there
 
     def choose(self, page: str, form: dict[str, str]) -> requests.Response:
-        """Press a button of the provider's page; gives the page here that it ends on."""
+        """Press a button of the provider's page; returns the page here that it ends on."""
         there = self._session.get(page, timeout=PATIENCE)
         [(name, value)] = form.items()
         assert f'name="{name}" value="{value}"' in there.text
@@ -118,7 +118,7 @@ class Browser:
         return self._session.get(back, timeout=PATIENCE, allow_redirects=False)
 
     def sign_in(self, person: str) -> dict[str, str]:
-        """The whole way; gives who is signed in then."""
+        """The whole way; returns who is signed in then."""
         ends_on = _redirected(self.choose(self.to_provider(), {"sub": person}))
         assert ends_on == "/"
         assert "<title>Usher</title>" in self.get(ends_on).text

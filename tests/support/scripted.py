@@ -298,7 +298,7 @@ class ScriptedUsher:
         self.tokens = Tokens()
         self.mute = False
         self.on_open: list[Json] | None = None
-        """Whoever opens a socket is let join, and told this."""
+        """Let every new socket join, with this data."""
         self.url = self.other = ""
         self.taken: Counter[str] = Counter()
         """How many requests of each path, and how many sockets, the test has seen."""

@@ -82,7 +82,7 @@ class Usher:
         self.origin = ""
         """Where browsers reach it: PUBLIC_URL, or the same."""
         self.pages = ""
-        """What people are told to open, and where links in mails lead."""
+        """The URL on the start screen, and the base of links in mails."""
         self.output: list[str] = []
         """What it wrote so far, stdout and stderr."""
         try:
@@ -98,26 +98,28 @@ class Usher:
         self._reader.start()
         try:
             # Each of several processes imports the server anew: forks are not its way.
-            told = ready.get(timeout=PATIENCE * int(self.environment.get("USHER_PROCESSES", "1")))
+            reported = ready.get(
+                timeout=PATIENCE * int(self.environment.get("USHER_PROCESSES", "1"))
+            )
         except queue.Empty:
             self.process.kill()
-            told = {}
-        assert told, "it did not start:\n" + "".join(self.output)
+            reported = {}
+        assert reported, "it did not start:\n" + "".join(self.output)
         # Behind another name the start screen says where the node itself listens.
-        self.url = told.get("Listens", told["Open"])
-        self.pages = told["Open"]
+        self.url = reported.get("Listens", reported["Open"])
+        self.pages = reported["Open"]
         by_default = "USHER_PUBLIC_URL" not in self.environment
-        self.origin = self.url if by_default else told["Open"]
+        self.origin = self.url if by_default else reported["Open"]
 
     def _read(self, ready: queue.Queue[dict[str, str]]) -> None:
         assert self.process.stdout is not None
-        told: dict[str, str] = {}
+        reported: dict[str, str] = {}
         for line in self.process.stdout:
             self.output.append(line)
             if match := re.match(r"\s+(Open|Listens)\s+(http\S+)", line):
-                told[match[1]] = match[2]
+                reported[match[1]] = match[2]
             if "Stop with" in line:
-                ready.put(told)
+                ready.put(reported)
         ready.put({})
 
     @property
@@ -146,7 +148,7 @@ class Usher:
         self._start()
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """End the process; gives its exit status."""
+        """End the process; returns its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(how)
         try:
@@ -371,7 +373,7 @@ async def ask(socket: ClientConnection, name: str, data: Any = None) -> dict[str
 
 
 async def close_code(socket: ClientConnection) -> int:
-    """Read to the end; gives the code that the server closed with."""
+    """Read to the end; returns the code that the server closed with."""
     try:
         while True:
             await _within(socket.recv())

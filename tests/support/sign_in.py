@@ -29,7 +29,7 @@ def settings_for(op: Provider, name: str = NAME, **more: object) -> dict[str, ob
 
 
 def begin(browser: Client, path: str = LOGIN) -> str:
-    """The click. Gives where the browser is sent."""
+    """The click. Returns where the browser is sent."""
     answer = browser.get(path)
     assert answer.status == 302, (answer.status, answer.text)
     return str(answer.headers["Location"])
@@ -47,7 +47,7 @@ def come_back(browser: Client, url: str) -> Answer:
 
 
 def sign_in(server: Usher, browser: Client | None = None) -> Client:
-    """Somebody signed in by the provider. Gives the browser that is."""
+    """Somebody signed in by the provider. Returns the browser that is."""
     browser = browser or Client(server, browser=True)
     answer = come_back(browser, begin(browser))
     assert (answer.status, answer.headers["Location"]) == (302, "/"), answer
@@ -64,7 +64,7 @@ def sid_of(browser: Client) -> str:
 
 
 def refused(answer: Answer, status: int, code: str) -> str:
-    """A page that says why not, and nothing else. Gives its words."""
+    """A page that says why not, and nothing else. Returns its words."""
     assert answer.status == status, (answer.status, answer.text)
     assert answer.headers["Content-Type"].startswith("text/html")
     assert answer.headers["Cache-Control"] == "no-store"

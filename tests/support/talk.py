@@ -16,7 +16,7 @@ from tests.support.server import Client, Usher, bearer, connect
 
 Data = dict[str, Any]
 PATIENCE = 12.0
-"""Seconds: less than a test has, so that what did not come is told."""
+"""Seconds: less than a test's timeout, so that a missing message is reported."""
 
 
 class Talker:
@@ -92,14 +92,14 @@ class Talker:
         return await asyncio.wait_for(reply, PATIENCE)
 
     async def ok(self, name: str, data: Any = None) -> Any:
-        """Ask; the reply has to be a good one. Gives its data."""
+        """Ask; the reply has to be a good one. Returns its data."""
         reply = await self.ask(name, data)
         assert reply["ok"] is True, reply
         assert set(reply) == {"event", "id", "ok", "data"}
         return reply["data"]
 
     async def refused(self, name: str, data: Any = None) -> str:
-        """Ask; the reply has to be an error. Gives its code."""
+        """Ask; the reply has to be an error. Returns its code."""
         reply = await self.ask(name, data)
         assert reply["ok"] is False, reply
         assert set(reply) == {"event", "id", "ok", "error"}
@@ -107,7 +107,7 @@ class Talker:
         return str(reply["error"]["code"])
 
     async def say(self, room: str, data: Any) -> str:
-        """Say something in a room. Gives the message's id."""
+        """Say something in a room. Returns the message's id."""
         said = await self.ok("message", {"room": room, "data": data})
         assert set(said) == {"id"}
         return str(said["id"])
@@ -148,7 +148,7 @@ class Talker:
         return (await self.frame(name, wanted, seconds))["data"]
 
     async def hears(self, room: str, data: Any, seconds: float = PATIENCE) -> Data:
-        """Wait for a message; gives it."""
+        """Wait for a message; returns it."""
         message = await self.next(
             "message", lambda said: said["room"] == room and said["data"] == data, seconds
         )
@@ -157,15 +157,15 @@ class Talker:
 
     def messages(self, room: str) -> list[Data]:
         """Every message of a room that came so far, in its order."""
-        heard = (frame["data"] for frame in self.events if frame["event"] == "message")
-        return [message for message in heard if message["room"] == room]
+        received = (frame["data"] for frame in self.events if frame["event"] == "message")
+        return [message for message in received if message["room"] == room]
 
     def said(self, room: str) -> list[Any]:
         """What the messages of a room said so far."""
         return [message["data"] for message in self.messages(room)]
 
-    async def heard(self, room: str, count: int, seconds: float = PATIENCE) -> list[Data]:
-        """Wait until so many messages of a room came; gives all."""
+    async def received(self, room: str, count: int, seconds: float = PATIENCE) -> list[Data]:
+        """Wait until so many messages of a room came; returns all."""
 
         async def look() -> list[Data]:
             async with self._news:
@@ -195,7 +195,7 @@ class Talker:
         await self.ok("heartbeat")
 
     async def code(self, seconds: float = PATIENCE) -> int:
-        """Wait for the end; gives the close code."""
+        """Wait for the end; returns the close code."""
         return await asyncio.wait_for(asyncio.shield(self._code), seconds)
 
     async def close(self) -> None:

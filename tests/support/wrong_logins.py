@@ -14,7 +14,7 @@ from collections import Counter
 
 
 async def wrong_login(port: int, email: str, ip: str, begun: asyncio.Queue[None]) -> int:
-    """One of them, on a connection of its own. Gives the status."""
+    """One of them, on a connection of its own. Returns the status."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     body = json.dumps({"email": email, "password": "brass lantern 9", "client": "native"})
     head = (

@@ -235,7 +235,9 @@ async def test_what_is_done_is_kept_for_a_while_and_what_waits_for_ever(database
 
 
 @pytest.mark.gen_test
-async def test_a_deleted_webhook_is_told_nothing_more_and_its_rows_go(database_url: str) -> None:
+async def test_a_deleted_webhook_gets_no_more_events_and_its_rows_are_deleted(
+    database_url: str,
+) -> None:
     async with node(database_url) as parts:
         hooks = parts.services.webhooks.webhooks
         row, _ = await hooks.create("https://example.com/", ["user.created"], "me")
@@ -279,7 +281,7 @@ async def test_the_secret_lies_encrypted_and_without_its_key_nothing_is_sent(
 
 
 @pytest.mark.gen_test
-async def test_a_rotation_of_keys_brings_the_secret_under_the_newest(database_url: str) -> None:
+async def test_a_rotation_of_keys_re_encrypts_the_secret_with_the_newest(database_url: str) -> None:
     async with node(database_url) as parts:
         hooks, new = parts.services.webhooks.webhooks, generate_key()
         _, secret = await hooks.create("https://example.com/", ["user.created"], "me")
@@ -305,7 +307,7 @@ async def test_there_are_so_many_webhooks(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_replay_goes_behind_what_waits_with_the_same_event_id(database_url: str) -> None:
+async def test_a_replay_follows_pending_events_with_the_same_event_id(database_url: str) -> None:
     async with node(database_url) as parts:
         hooks = parts.services.webhooks.webhooks
         row, _ = await hooks.create("https://example.com/", ["user.created"], "me")

@@ -169,7 +169,7 @@ async def test_one_that_answers_late_has_one_place_until_it_answers_in_time(
             async with dispatching(parts, ticks) as one:
 
                 async def delivered(seconds: float) -> int:
-                    """Has one delivered in so many seconds. Gives the places it has then."""
+                    """Has one delivered in so many seconds. Returns the places it has then."""
                     before = len(receiver.received)
 
                     def answer(*_: object) -> int:
@@ -194,6 +194,7 @@ def joined(n: int) -> SocketJoinedEvent:
 # ---- events of sockets ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_socket_events_are_bounded_and_wait_for_the_database(database_url: str) -> None:
     async with node(database_url) as parts:

@@ -1,4 +1,4 @@
-"""Which acts are told, and that what did not take place is not."""
+"""Which actions cause events, and that failed ones cause none."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def subscribe(parts: Parts) -> None:
     await parts.services.webhooks.webhooks.create("https://example.com/", ALL, "me")
 
 
-async def told(parts: Parts) -> list[tuple[str, str, Any]]:
+async def reported(parts: Parts) -> list[tuple[str, str, Any]]:
     """Every event so far, oldest first: type, subject, data. They are gone then."""
 
     def take(db: peewee.Database) -> list[tuple[str, str, Any]]:
@@ -58,7 +58,7 @@ async def test_accounts_and_sessions(database_url: str) -> None:
         admin = await accounts.sign_up(address(), PASSWORD, "Ada", HERE)
         user = await accounts.sign_up(address(), PASSWORD, "Grace", HERE)
         id_, sid = user.user.id, user.claims.sid
-        events = await told(parts)
+        events = await reported(parts)
         assert [(e[0], e[2].get("role")) for e in events] == [
             ("user.created", "admin"),
             ("session.opened", None),
@@ -69,9 +69,9 @@ async def test_accounts_and_sessions(database_url: str) -> None:
         assert events[3][2]["session_id"] == sid
 
         await parts.refresh.rotation.refresh(user.refresh_token.reveal())
-        assert await told(parts) == []
+        assert await reported(parts) == []
         await accounts.change_password(id_, sid, PASSWORD, PASSWORD + " x")
-        ((type_, _, data),) = await told(parts)
+        ((type_, _, data),) = await reported(parts)
         assert type_ == "session.ended"
         assert data == {
             "user_id": id_,
@@ -81,32 +81,32 @@ async def test_accounts_and_sessions(database_url: str) -> None:
             "reason": "password_changed",
         }
         await parts.session_ends.end(id_, sid, "logout", "a token")
-        ((type_, _, data),) = await told(parts)
+        ((type_, _, data),) = await reported(parts)
         assert (type_, data["session_id"], data["all"]) == ("session.ended", sid, False)
 
         await administration.update(id_, "admin", True)
-        events = await told(parts)
+        events = await reported(parts)
         assert [e[0] for e in events] == ["user.changed", "user.disabled", "session.ended"]
         await administration.update(id_, "admin", True)
-        assert "user.disabled" not in [e[0] for e in await told(parts)]
+        assert "user.disabled" not in [e[0] for e in await reported(parts)]
         await administration.update(id_, None, False)
-        ((type_, _, data),) = await told(parts)
+        ((type_, _, data),) = await reported(parts)
         assert (type_, data["changed"], data["disabled"]) == ("user.changed", "disabled", False)
         await administration.update(id_, None, False)
-        assert await told(parts) == []
+        assert await reported(parts) == []
         await administration.delete(id_)
-        assert [e[0] for e in await told(parts)] == [
+        assert [e[0] for e in await reported(parts)] == [
             "user.disabled",
             "session.ended",
             "user.deleted",
         ]
         with pytest.raises(LastAdmin):
             await administration.update(admin.user.id, "user", None)
-        assert await told(parts) == []
+        assert await reported(parts) == []
 
 
 @pytest.mark.gen_test
-async def test_a_session_over_the_limit_is_told_and_a_stolen_one(database_url: str) -> None:
+async def test_a_session_over_the_limit_and_a_stolen_one_are_reported(database_url: str) -> None:
     async with node(database_url) as parts:
         await subscribe(parts)
         sessions, user_id = parts.services.login_sessions, await parts.user()
@@ -114,7 +114,7 @@ async def test_a_session_over_the_limit_is_told_and_a_stolen_one(database_url: s
         for _ in range(limit):
             await sessions.open(user_id, "password", HERE)
         last = await sessions.open(user_id, "password", HERE)
-        events = [e for e in await told(parts) if e[0] == "session.ended"]
+        events = [e for e in await reported(parts) if e[0] == "session.ended"]
         assert [e[2]["reason"] for e in events] == ["session_limit"]
         first = last.refresh_token.reveal()
         second = (await parts.refresh.rotation.refresh(first)).refresh_token.reveal()
@@ -122,7 +122,7 @@ async def test_a_session_over_the_limit_is_told_and_a_stolen_one(database_url: s
         parts.clock.forward(60.0)
         with pytest.raises(Unauthenticated, match="used token"):
             await parts.refresh.rotation.refresh(first)
-        assert [e[2]["reason"] for e in await told(parts)] == ["refresh_reuse"]
+        assert [e[2]["reason"] for e in await reported(parts)] == ["refresh_reuse"]
 
 
 def person(**values: Any) -> ProviderProfile:
@@ -151,11 +151,13 @@ async def test_what_comes_of_a_sign_in_at_a_provider(database_url: str) -> None:
             "idp", IDP, "client", Secret("secret"), role_claim="groups", roles=(("ops", "admin"),)
         )
         await parts.services.accounts.sign_up(address(), PASSWORD, "First", HERE)
-        await told(parts)
+        await reported(parts)
 
         async def sign_in(who: ProviderProfile, provider: OAuthProvider = plain) -> list[Any]:
             await identities.sign_in(provider, who, GRANT, HERE)
-            return [(e[0], e[2].get("changed") or e[2].get("method")) for e in await told(parts)]
+            return [
+                (e[0], e[2].get("changed") or e[2].get("method")) for e in await reported(parts)
+            ]
 
         opened = ("session.opened", "oauth:idp")
         assert await sign_in(person()) == [("user.created", None), opened]
@@ -167,7 +169,7 @@ async def test_what_comes_of_a_sign_in_at_a_provider(database_url: str) -> None:
         # Whom the provider gives no role any more is refused, and no administrator.
         with pytest.raises(SignInRefused):
             await sign_in(msgspec.structs.replace(moved, claims={"groups": []}), roles)
-        ((type_, _, data),) = await told(parts)
+        ((type_, _, data),) = await reported(parts)
         assert (type_, data["changed"], data["role"]) == ("user.changed", "role", "user")
 
 
@@ -176,7 +178,7 @@ async def test_what_a_provider_says(database_url: str) -> None:
     async with node(database_url) as parts:
         await subscribe(parts)
         user = await parts.signed_in()
-        await told(parts)
+        await reported(parts)
         revocations = parts.services.revocations
 
         def end(db: peewee.Database) -> object:
@@ -185,7 +187,7 @@ async def test_what_a_provider_says(database_url: str) -> None:
             )
 
         await parts.database.run(end)
-        assert [e[2]["session_id"] for e in await told(parts)] == [user.claims.sid, "other"]
+        assert [e[2]["session_id"] for e in await reported(parts)] == [user.claims.sid, "other"]
 
 
 @pytest.mark.gen_test
@@ -197,14 +199,14 @@ async def test_commands(database_url: str) -> None:
         await services.accounts.sign_up(address(), PASSWORD, "Ada", HERE)
         user = await services.accounts.sign_up(email, PASSWORD, "Grace", HERE)
         await services.administration.update(user.user.id, None, True)
-        await told(parts)
+        await reported(parts)
         commands = UserCommands(
             parts.database,
             services.revocations,
             services.webhooks.outbox,
         )
         await commands.make_admin(email, parts.clock())
-        assert [(e[0], e[2]["changed"]) for e in await told(parts)] == [
+        assert [(e[0], e[2]["changed"]) for e in await reported(parts)] == [
             ("user.changed", "role"),
             ("user.changed", "disabled"),
         ]
@@ -216,10 +218,10 @@ async def test_accounts_opened_for_a_user_and_their_first_password(database_url:
         await subscribe(parts)
         links = parts.services.password_links
         made = await links.open_account(address(), "Grace")
-        ((type_, _, data),) = await told(parts)
+        ((type_, _, data),) = await reported(parts)
         assert (type_, data["id"], data["role"]) == ("user.created", made.user.id, "user")
         await links.use(made.url.reveal().rpartition("=")[2], PASSWORD, "192.0.2.9")
-        ((type_, _, data),) = await told(parts)
+        ((type_, _, data),) = await reported(parts)
         assert (type_, data["reason"]) == ("session.ended", "password_reset")
 
 
@@ -233,10 +235,10 @@ async def test_channels(database_url: str) -> None:
 
         async def change(act: Coroutine[Any, Any, object]) -> list[Any]:
             await act
-            return [(e[1], e[2]["change"], e[2].get("member")) for e in await told(parts)]
+            return [(e[1], e[2]["change"], e[2].get("member")) for e in await reported(parts)]
 
         subject = f"channel:{made.id}"
-        assert (await told(parts))[-1][1:] == (
+        assert (await reported(parts))[-1][1:] == (
             subject,
             {
                 "id": made.id,
@@ -263,11 +265,11 @@ async def test_channels(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_is_rolled_back_is_not_told(database_url: str) -> None:
+async def test_rolled_back_changes_are_not_announced(database_url: str) -> None:
     async with node(database_url) as parts:
         await subscribe(parts)
         user_id = await parts.user()
-        await told(parts)
+        await reported(parts)
 
         def fail(db: peewee.Database) -> None:
             parts.services.session_ends.end_all_within(db, user_id, "x")
@@ -275,14 +277,14 @@ async def test_what_is_rolled_back_is_not_told(database_url: str) -> None:
 
         with pytest.raises(ValueError, match="mind"):
             await parts.database.run(fail)
-        assert await told(parts) == []
+        assert await reported(parts) == []
 
 
 @pytest.mark.gen_test
-async def test_where_nobody_asks_nothing_is_written(database_url: str) -> None:
+async def test_without_a_webhook_nothing_is_written(database_url: str) -> None:
     async with node(database_url) as parts:
         written: list[Callable[[], None]] = []
         parts.services.webhooks.outbox.on_written(lambda: written.append(lambda: None))
         await parts.signed_in()
-        assert await told(parts) == []
+        assert await reported(parts) == []
         assert not written

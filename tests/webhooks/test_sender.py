@@ -157,7 +157,7 @@ async def test_an_answer_that_does_not_come_is_a_timeout(receiver: WebhookReceiv
 
 
 @pytest.mark.gen_test
-async def test_where_nobody_listens_is_a_failure() -> None:
+async def test_a_port_without_a_listener_is_a_failure() -> None:
     async with sending() as sender:
         for url, word in (
             (f"http://127.0.0.1:{free_port()}/", "connect"),

@@ -78,7 +78,7 @@ async def test_a_message_counts_by_what_it_is_after_inflating(server: Usher, ada
 
 
 @pytest.mark.gen_test
-async def test_who_has_shown_no_credential_yet_is_not_compressed(server: Usher) -> None:
+async def test_a_socket_without_a_credential_is_not_compressed(server: Usher) -> None:
     # Its first message will carry one, and what is compressed beside other text can leak (CRIME).
     async with websockets.connect(
         server.ws, extensions=[Deflate()], compression=None, proxy=None

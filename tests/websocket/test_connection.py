@@ -23,7 +23,7 @@ Answer = Callable[["Ear", bytes], None]
 
 
 class Ear:
-    """Whoever owns a wire, with a note of all it was told."""
+    """The owner of a connection, which records all calls."""
 
     def __init__(self, answer: Answer | None = None) -> None:
         self.answer = answer
@@ -65,7 +65,7 @@ class Line:
         return self.sock.fileno() < 0
 
     def fill(self) -> int:
-        """Send until the kernel takes no more; gives how many frames were sent."""
+        """Send until the kernel takes no more; returns how many frames were sent."""
         for number in range(1, 10_000):
             self.connection.send(b"x" * 1000)
             if self.connection._outbox is not None:
@@ -95,7 +95,7 @@ def line_of(lines: list[Line]) -> Callable[..., Line]:
 LineOf = Callable[..., Line]
 
 
-async def told(line: Line, count: int = 1) -> None:
+async def reported(line: Line, count: int = 1) -> None:
     await until(lambda: len(line.ear.messages) >= count)
 
 
@@ -112,7 +112,7 @@ async def turns(count: int = 5) -> None:
 async def test_messages_arrive_in_order_with_their_kind(line_of: LineOf) -> None:
     line = line_of()
     await line.peer.send(TEXT + client_frame(Opcode.BINARY, b"\x00") + TEXT)
-    await told(line, 3)
+    await reported(line, 3)
     assert line.ear.messages == [(b"hello", True), (b"\x00", False), (b"hello", True)]
 
 
@@ -139,7 +139,7 @@ async def test_a_ping_is_answered_with_its_own_payload(line_of: LineOf) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_ping_of_ours_goes_out_and_its_pong_is_received_silently(
+async def test_a_ping_is_sent_and_its_pong_is_received_silently(
     line_of: LineOf,
 ) -> None:
     line = line_of()
@@ -152,10 +152,10 @@ async def test_a_ping_of_ours_goes_out_and_its_pong_is_received_silently(
 
 
 @pytest.mark.gen_test
-async def test_a_unauthenticated_client_may_send_8_kib_and_no_more(line_of: LineOf) -> None:
+async def test_an_unauthenticated_client_may_send_at_most_8_kib(line_of: LineOf) -> None:
     line = line_of()
     await line.peer.send(client_frame(Opcode.TEXT, b"x" * MAX_UNJOINED_MESSAGE_BYTES))
-    await told(line)
+    await reported(line)
     await line.peer.send(client_frame(Opcode.TEXT, b"x" * (MAX_UNJOINED_MESSAGE_BYTES + 1)))
     assert (await line.peer.event())["data"]["code"] == 1009
     assert await line.peer.close_code() == 1009
@@ -168,7 +168,7 @@ async def test_the_limit_can_be_raised_on_joining(line_of: LineOf) -> None:
     line = line_of()
     line.connection.limit(65536)
     await line.peer.send(client_frame(Opcode.TEXT, b"x" * 65536))
-    await told(line)
+    await reported(line)
     assert line.ear.texts == [b"x" * 65536]
 
 
@@ -204,7 +204,7 @@ async def test_a_broken_protocol_ends_the_socket_with_its_code(
     ],
 )
 @pytest.mark.gen_test
-async def test_after_a_bad_frame_the_stream_ends_without_waiting_for_the_peer(
+async def test_after_an_invalid_frame_the_stream_ends_without_waiting_for_the_peer(
     line_of: LineOf, monkeypatch: pytest.MonkeyPatch, stream: bytes, code: int
 ) -> None:
     monkeypatch.setattr(wire, "CLOSE_HANDSHAKE_SECONDS", 3600.0)
@@ -231,7 +231,7 @@ async def test_a_close_behind_a_backlog_ends_with_whole_frames_and_a_close_frame
 
 
 @pytest.mark.gen_test
-async def test_a_peer_that_reads_nothing_after_its_close_is_let_go(
+async def test_a_peer_that_reads_nothing_after_its_close_is_disconnected(
     line_of: LineOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire, "CLOSE_HANDSHAKE_SECONDS", 0.05)
@@ -278,11 +278,11 @@ async def test_a_reply_follows_the_pong_of_a_ping_that_came_before(line_of: Line
 async def test_nothing_is_delivered_while_paused_and_everything_after(line_of: LineOf) -> None:
     line = line_of(lambda ear, _: ear.connection.pause())
     await line.peer.send(b"".join(client_frame(Opcode.TEXT, b"%d" % n) for n in range(3)))
-    await told(line)
+    await reported(line)
     await line.peer.send(client_frame(Opcode.TEXT, b"3"))
     await turns()
     for number in range(4):
-        await told(line, number + 1)
+        await reported(line, number + 1)
         assert line.ear.texts == [b"%d" % n for n in range(number + 1)]
         line.connection.resume()
 
@@ -295,7 +295,7 @@ async def test_pausing_and_resuming_within_one_message_continues(line_of: LineOf
 
     line = line_of(answer)
     await line.peer.send(TEXT * 3)
-    await told(line, 3)
+    await reported(line, 3)
 
 
 @pytest.mark.gen_test
@@ -305,7 +305,7 @@ async def test_a_paused_wire_can_still_send_and_be_closed(
     monkeypatch.setattr(wire, "CLOSE_HANDSHAKE_SECONDS", 3600.0)
     line = line_of(lambda ear, _: ear.connection.pause())
     await line.peer.send(TEXT + TEXT)
-    await told(line)
+    await reported(line)
     line.connection.send(b"later")
     assert await line.peer.frame() == (Opcode.TEXT, b"later")
     line.connection.close(CloseCode.SESSION_REVOKED)
@@ -374,7 +374,7 @@ async def test_of_replies_that_left_together_those_not_begun_are_dropped_too(
 ) -> None:
     line = line_of(lambda ear, _: ear.connection.send(b"r" * 1000), kernel_buffer=4096)
     await line.peer.send(TEXT * 200)
-    await told(line, 200)
+    await reported(line, 200)
     line.connection.close(CloseCode.SESSION_REVOKED)
     frames = await line.peer.last_words()
     assert b'"code":4410' in frames[-2][1]
@@ -417,7 +417,7 @@ async def test_a_close_says_why_and_waits_for_the_peers_answer(line_of: LineOf) 
 
 
 @pytest.mark.gen_test
-async def test_a_peer_that_does_not_answer_the_close_is_let_go_after_a_second(
+async def test_a_peer_that_does_not_answer_the_close_is_disconnected_after_a_second(
     line_of: LineOf,
 ) -> None:
     line, start = line_of(), asyncio.get_running_loop().time()
@@ -596,7 +596,7 @@ async def test_a_held_socket_lets_nothing_in_or_out_until_it_is_released(line_of
     await turns(20)
     assert line.ear.messages == []
     line.connection.release()
-    await told(line)
+    await reported(line)
     assert await texts_of(line, 2) == [b"news", b"to hello"]
 
 
@@ -631,7 +631,7 @@ async def test_a_stall_within_a_read_keeps_its_answers_back(lines: list[Line]) -
 
     line.connection._stalled = stalled
     await line.peer.send(TEXT * 3)
-    await told(line, 3)
+    await reported(line, 3)
     await turns(20)
     assert asked == [0, 3], "once for the read, once for its answers; not for each message"
     line.connection._stalled = lambda: False
@@ -653,7 +653,7 @@ async def test_a_pause_within_a_hold_ends_with_neither_alone(line_of: LineOf) ->
     await turns(20)
     assert line.ear.messages == []
     line.connection.release()
-    await told(line)
+    await reported(line)
 
 
 @pytest.mark.gen_test

@@ -64,7 +64,7 @@ def opening(openings: list[Opening]) -> type[Opening]:
 
 
 @pytest.mark.gen_test
-async def test_nobody_is_called_before_the_delay_has_ended_and_all_in_order() -> None:
+async def test_no_callback_runs_before_its_delay_and_all_run_in_order() -> None:
     first_frames = FirstFrames(asyncio.get_running_loop())
     called: list[tuple[int, float]] = []
     added: list[float] = []
@@ -188,7 +188,7 @@ async def test_one_that_stood_still_and_continued_meanwhile_begins_in_order(
 
 
 @pytest.mark.gen_test
-async def test_a_peer_that_is_gone_meanwhile_is_let_go_of(opening: type[Opening]) -> None:
+async def test_a_peer_that_is_gone_meanwhile_is_dropped(opening: type[Opening]) -> None:
     line = opening()
     line.connection.send(b"joined")
     line.peer.close()

@@ -72,13 +72,13 @@ def test_what_browsers_and_proxies_add_is_accepted(extra: tuple[str, str]) -> No
 
 
 @pytest.mark.parametrize("missing", ["Upgrade", "Connection", "Sec-WebSocket-Version"])
-def test_a_request_without_a_part_of_the_upgrade_is_told_to_upgrade(missing: str) -> None:
+def test_an_incomplete_upgrade_is_answered_upgrade_required(missing: str) -> None:
     with pytest.raises(UpgradeRequired):
         check_handshake(start(), headers(without=missing))
 
 
 @pytest.mark.parametrize("version", ["8", "12", "14", "013", "13, 8", "", "13.0"])
-def test_another_version_is_told_which_one_is_spoken(version: str) -> None:
+def test_another_version_is_answered_with_the_supported_one(version: str) -> None:
     with pytest.raises(UpgradeRequired):
         check_handshake(start(), headers(("Sec-WebSocket-Version", version)))
 
@@ -202,8 +202,8 @@ def test_no_extension_is_ever_agreed_to() -> None:
 def test_a_refusal_ends_the_connection_and_is_not_kept(
     error: UsherError, status: int, reason: str
 ) -> None:
-    told, words, fields = refusal(error)
-    assert (told, words) == (status, reason)
+    reported, words, fields = refusal(error)
+    assert (reported, words) == (status, reason)
     assert fields["Connection"] == ("Upgrade, close" if status == 426 else "close")
     assert fields["Cache-Control"] == "no-store"
     assert ("WWW-Authenticate" in fields) == (status == 401)
@@ -311,7 +311,7 @@ _LATIN = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), 
 
 
 @given(_LATIN, _LATIN, _LATIN, _LATIN)
-def test_whatever_a_unauthenticated_client_writes_gives_an_answer_or_a_refusal(
+def test_any_input_of_an_unauthenticated_client_gets_a_response_or_a_refusal(
     query: str, authorization: str, protocol: str, cookie: str
 ) -> None:
     start_line = start(f"/ws?ticket={query}")

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from services.websocket.listener import SPARE_FILES, Listener
+from services.websocket.listener import RESERVED_FILES, Listener
 from tests.support.raw import RawClient, by_header, joined, quiet_usher
 from tests.support.server import Client, Usher, log_in, sign_up, wait_until
 
@@ -51,12 +51,12 @@ def test_with_too_few_files_left_a_connection_is_refused(
 ) -> None:
     where = listener.getsockname()
     with socket.create_connection(where) as one, socket.create_connection(where) as two:
-        limited(two.fileno() + SPARE_FILES)
+        limited(two.fileno() + RESERVED_FILES)
         for client in (one, two):
             with pytest.raises(ConnectionAbortedError):
                 listener.accept()
             assert client.recv(1) == b""
-        assert len(caplog.records) == 1  # told once, not for each
+        assert len(caplog.records) == 1  # logged once, not for each
         limited(file_limit)
         with socket.create_connection(where):
             listener.accept()[0].close()
@@ -71,7 +71,7 @@ def accepted(server: Usher) -> bool:
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of others: Linux only")
-def test_who_takes_every_connection_hurts_neither_members_nor_the_server(
+def test_exhausting_the_connections_affects_neither_members_nor_the_server(
     database_kind: str,
 ) -> None:
     with quiet_usher(database_kind) as server:

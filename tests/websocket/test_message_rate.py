@@ -34,7 +34,7 @@ BEGINNING = frame(b"", final=False)
 # ---- the rule, by a clock of the test ---------------------------------------------------------
 
 
-def test_a_burst_is_accepted_then_the_rate_and_the_wait_that_is_told_is_true() -> None:
+def test_a_burst_is_accepted_then_the_rate_and_retry_after_is_correct() -> None:
     bucket = TokenBucket(rate=50, burst=200, now=100.0)
     assert [bucket.take(100.0) for _ in range(200)] == [0.0] * 200
     wait = bucket.take(100.0)
@@ -44,12 +44,12 @@ def test_a_burst_is_accepted_then_the_rate_and_the_wait_that_is_told_is_true() -
     assert [bucket.take(101.1) for _ in range(54)].count(0.0) == 53
 
 
-def test_rest_brings_back_no_more_than_the_burst() -> None:
+def test_rest_restores_at_most_the_burst() -> None:
     bucket = TokenBucket(rate=50, burst=200, now=0.0)
     assert [bucket.take(1e6) for _ in range(201)].count(0.0) == 200
 
 
-def test_who_is_calmed_has_the_rate_and_a_part_of_the_burst_for_a_while() -> None:
+def test_a_restricted_socket_has_the_rate_and_a_part_of_the_burst() -> None:
     bucket = TokenBucket(rate=50, burst=200, now=0.0)
     assert [bucket.take(0.0) for _ in range(201)].count(0.0) == 200
     bucket.restrict_burst(0.0, 4.0)
@@ -68,7 +68,7 @@ def test_of_many_at_once_as_many_are_counted_as_there_were() -> None:
     assert bucket.take_all(0, 1.0) == 10
 
 
-def test_who_continues_without_rest_is_found_out_and_who_rests_begins_anew() -> None:
+def test_a_sender_without_rest_is_detected_and_rest_resets_the_count() -> None:
     excess, now = Excess(), 1000.0
     while now < 1000.0 + GOING_ON_SECONDS:
         assert not excess.is_persistent(now)
@@ -80,8 +80,8 @@ def test_who_continues_without_rest_is_found_out_and_who_rests_begins_anew() -> 
 def test_refusals_are_bounded_in_number_and_in_bytes() -> None:
     excess = Excess()
     for _ in range(2):
-        told = [excess.should_pause(1) for _ in range(REFUSED_AT_ONCE)]
-        assert told == [False] * (REFUSED_AT_ONCE - 1) + [True]
+        reported = [excess.should_pause(1) for _ in range(REFUSED_AT_ONCE)]
+        assert reported == [False] * (REFUSED_AT_ONCE - 1) + [True]
     assert excess.should_pause(REFUSED_BYTES)
     assert not excess.should_pause(1)
 
@@ -112,7 +112,7 @@ def test_above_the_burst_frames_are_refused_with_a_time_and_the_socket_continues
         assert len(refused) >= 10
         assert {error["code"] for error in refused} == {"rate_limited"}
         assert all(0 < error["retry_after"] <= 1 / 50 for error in refused)
-        time.sleep(refused[-1]["retry_after"])  # what was told is what is tried
+        time.sleep(refused[-1]["retry_after"])  # the announced pause is used
         client.lives()
 
 
@@ -121,24 +121,25 @@ def test_a_message_that_was_refused_was_not_said(installation: Usher, ada: Clien
     with joined(installation, by_subprotocol(ada.token)) as client:
         said = [event("message", n, {"room": room, "data": n}) for n in range(230)]
         client.send(b"".join(said))
-        ok, heard = dict[int, bool](), list[int]()
-        while len(ok) < 230 or len(heard) < sum(ok.values()):
+        ok, received = dict[int, bool](), list[int]()
+        while len(ok) < 230 or len(received) < sum(ok.values()):
             got = client.event()
             if got["event"] == "reply":
                 ok[got["id"]] = got["ok"]
             elif got["event"] == "message":
-                heard.append(got["data"]["data"])
+                received.append(got["data"]["data"])
         assert list(ok) == list(range(230))
-        assert heard == [number for number, taken in ok.items() if taken]
-        assert len(heard) < 230
+        assert received == [number for number, taken in ok.items() if taken]
+        assert len(received) < 230
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "block",
     [BEATS, frame(b"", PING) * 2000, frame(b"", PONG) * 2000, TINY],
     ids=["events", "pings", "pongs", "fragments"],
 )
-def test_a_flood_waits_at_its_sender_and_nobody_else_waits_for_it(
+def test_a_flood_waits_at_its_sender_and_delays_no_other(
     installation: Usher, ada: Client, block: bytes
 ) -> None:
     ben = sign_up(installation)
@@ -168,7 +169,7 @@ def test_a_flood_waits_at_its_sender_and_nobody_else_waits_for_it(
         assert rest.ending is None
 
 
-def test_who_sends_on_after_the_end_is_read_slowly(installation: Usher, ada: Client) -> None:
+def test_data_after_the_close_is_read_slowly(installation: Usher, ada: Client) -> None:
     with joined(installation, by_subprotocol(ada.token)) as client:
         client.send(frame(b"x" * (MAX_MESSAGE_BYTES + 1)))  # closed with 1009
         sent, block, end = 0, b"\0" * 256 * 1024, time.monotonic() + 10
@@ -225,7 +226,7 @@ def test_a_flood_costs_under_two_hundredths_of_a_core_and_ends_after_ten_seconds
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_who_stays_within_the_rate_is_never_refused(installation: Usher, ada: Client) -> None:
+def test_a_sender_within_the_rate_is_never_refused(installation: Usher, ada: Client) -> None:
     with joined(installation, by_subprotocol(ada.token)) as client:
         end = time.monotonic() + GOING_ON_SECONDS + 3
         while time.monotonic() < end:

@@ -181,20 +181,20 @@ def test_absent_data_counts_as_an_empty_object() -> None:
 @pytest.mark.parametrize(
     "data", [b"{}", b"null", b"[]", b'{"auth":{}}', b'{"auth":"t"}', b'{"auth":{"token":5}}']
 )
-def test_data_of_another_type_is_a_bad_request_and_no_reason_to_close(data: bytes) -> None:
+def test_data_of_another_type_is_a_bad_request_and_the_socket_stays_open(data: bytes) -> None:
     frame = decode_frame(b'{"event":"user-join","data":%b}' % data)
     with pytest.raises(BadRequest) as caught:
         decode_data(frame, msgspec.json.Decoder(UserJoin))
     assert not isinstance(caught.value, NotAFrame)
 
 
-def test_a_number_out_of_range_in_the_data_is_a_bad_request() -> None:
+def test_a_number_out_of_range_is_a_bad_request() -> None:
     frame = decode_frame(b'{"event":"heartbeat","data":1e999}')
     with pytest.raises(BadRequest):
         decode_data(frame, msgspec.json.Decoder(object))
 
 
-def test_the_evidence_of_bad_data_is_short_and_holds_no_value() -> None:
+def test_the_evidence_of_invalid_data_is_short_and_contains_no_value() -> None:
     event = "e" * 5000
     frame = decode_frame(msgspec.json.encode({"event": event, "data": {"token": "hush"}}))
     with pytest.raises(BadRequest) as caught:
@@ -219,7 +219,7 @@ def test_an_event_and_a_reply_are_json_of_the_contract() -> None:
     }
 
 
-def test_a_refusing_reply_says_only_the_public_words() -> None:
+def test_an_error_reply_contains_only_public_text() -> None:
     error = StoreUnavailable("redis at 10.0.0.7 lost")
     assert decoded(encode_refusal(b'"i"', error)) == {
         "event": "reply",
@@ -229,7 +229,7 @@ def test_a_refusing_reply_says_only_the_public_words() -> None:
     }
 
 
-def test_words_in_an_error_are_escaped() -> None:
+def test_text_in_an_error_is_escaped() -> None:
     assert decoded(encode_error(b"1", 'c"', "m\n"))["error"] == {"code": 'c"', "message": "m\n"}
 
 
@@ -247,6 +247,6 @@ def test_beside_wrong_data_an_id_that_cannot_be_echoed_is_refused(frame_id: byte
 
 
 @pytest.mark.parametrize("text", [b'{"event":"x","data":NaN}', b'{"event":"x","data":[1,]}'])
-def test_what_python_or_nobody_reads_as_json_is_not_a_frame(text: bytes) -> None:
+def test_invalid_json_and_pythons_extensions_are_not_frames(text: bytes) -> None:
     with pytest.raises(NotAFrame):
         decode_frame(text)

@@ -166,7 +166,7 @@ def logged(redis: RealRedis, room: str) -> list[int]:
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("kind", ["redis", "memory"])
-async def test_messages_of_one_breath_are_kept_heard_and_answered_in_their_order(
+async def test_pipelined_messages_are_logged_received_and_answered_in_order(
     database_url: str, redis_server: RealRedis, kind: str
 ) -> None:
     async with speaker(database_url, redis_server if kind == "redis" else None) as s:
@@ -237,7 +237,7 @@ async def test_of_large_messages_no_more_bytes_wait_than_the_bound(
 
 
 @pytest.mark.gen_test
-async def test_after_a_cut_nothing_that_was_not_issued_goes_in(
+async def test_after_a_close_no_further_frame_is_processed(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with speaker(database_url, redis_server) as s:

@@ -57,7 +57,7 @@ async def nothing_more(victim: Talker, room: str, witness: Talker) -> None:
 
 
 @pytest.mark.gen_test
-async def test_one_is_joined_to_their_own_room_and_to_every_channel_one_may_read(
+async def test_a_user_joins_their_own_room_and_every_readable_channel(
     installation: Usher, ann: Client, bob: Client
 ) -> None:
     own, read = channel(ann), channel(bob, ann, right="read")
@@ -104,7 +104,7 @@ async def test_join_channels_enters_again_what_was_left(installation: Usher, ann
 
 
 @pytest.mark.gen_test
-async def test_joining_twice_is_no_harm_and_nothing_comes_twice(
+async def test_joining_twice_succeeds_and_nothing_is_delivered_twice(
     installation: Usher, ann: Client
 ) -> None:
     room = channel(ann)
@@ -163,7 +163,7 @@ async def test_a_message_without_an_id_is_sent_and_not_answered(
 
 
 @pytest.mark.gen_test
-async def test_who_sends_is_the_socket_and_not_what_a_message_claims(
+async def test_the_sender_is_the_socket_and_not_a_claim_in_the_message(
     installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann, bob)
@@ -178,7 +178,7 @@ async def test_who_sends_is_the_socket_and_not_what_a_message_claims(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_twenty_who_speak_at_once_are_received_in_one_order_by_everybody(
+async def test_messages_of_twenty_concurrent_senders_are_received_in_one_order(
     installation: Usher, ann: Client
 ) -> None:
     room, each = channel(ann), 15
@@ -189,9 +189,9 @@ async def test_twenty_who_speak_at_once_are_received_in_one_order_by_everybody(
             return [await socket.say(room, [number, count]) for count in range(each)]
 
         ids = await asyncio.gather(*(speak(n, s) for n, s in enumerate(sockets)))
-        heard = [await socket.heard(room, 20 * each) for socket in sockets]
-    first = heard[0]
-    assert all(messages == first for messages in heard)
+        received = [await socket.received(room, 20 * each) for socket in sockets]
+    first = received[0]
+    assert all(messages == first for messages in received)
     orders = [tuple(map(int, message["id"].split("-"))) for message in first]
     assert orders == sorted(set(orders))
     assert {m["id"] for m in first} == {message_id for some in ids for message_id in some}
@@ -200,7 +200,7 @@ async def test_twenty_who_speak_at_once_are_received_in_one_order_by_everybody(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_slow_consumer_goes_and_hurts_nobody_else(
+async def test_a_slow_consumer_is_closed_and_affects_no_other(
     installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann, bob)
@@ -211,8 +211,8 @@ async def test_a_slow_consumer_goes_and_hurts_nobody_else(
                 await a.say(room, [sent, "x" * 60 * KIB])
                 sent += 1
                 assert sent < 400, "the outbox has no bound"
-            assert len(await witness.heard(room, sent)) == sent
-            assert len(await a.heard(room, sent)) == sent
+            assert len(await witness.received(room, sent)) == sent
+            assert len(await a.received(room, sent)) == sent
             ending = await asyncio.to_thread(slow.ending)
             assert ending.code in (4413, 1006)  # a peer that reads nothing may be cut hard
         users = await a.sees(room, a.id, witness.id)
@@ -258,7 +258,7 @@ IN_A_ROOM = ("join", "leave", "message", "typing", "presence", "history")
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("name", IN_A_ROOM)
-async def test_a_room_one_may_not_read_is_forbidden_like_one_that_is_invalid(
+async def test_an_unreadable_room_is_forbidden_like_an_invalid_one(
     installation: Usher, ann: Client, bob: Client, name: str
 ) -> None:
     others = channel(bob)
@@ -293,7 +293,7 @@ async def test_wrong_data_is_a_bad_request(
 
 
 @pytest.mark.gen_test
-async def test_who_may_read_hears_but_does_not_speak(
+async def test_a_reader_receives_but_cannot_send(
     installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann, bob, right="read")
@@ -314,7 +314,7 @@ async def may(talker: Talker, room: str, *, read: bool, write: bool) -> None:
         assert reply["ok"] is allowed, (name, reply)
 
 
-async def told(talker: Talker, room: str, *, inside: bool) -> None:
+async def reported(talker: Talker, room: str, *, inside: bool) -> None:
     """The next `access-changed` has the room, or has it no more."""
     rooms = (await talker.next("access-changed"))["rooms"]
     assert (room in rooms) is inside
@@ -331,7 +331,7 @@ def delete(owner: Client, room: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_every_change_of_a_members_right_is_told_and_counts_at_once(
+async def test_every_change_of_a_members_right_is_announced_and_applies_at_once(
     installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann)
@@ -339,10 +339,10 @@ async def test_every_change_of_a_members_right_is_told_and_counts_at_once(
         await may(b, room, read=False, write=False)
         for right in ("read", "write", "manage", "read"):
             await asyncio.to_thread(let_in, ann, room, bob, right)
-            await told(b, room, inside=True)
+            await reported(b, room, inside=True)
             await may(b, room, read=True, write=right != "read")
         await asyncio.to_thread(put_out, ann, room, bob)
-        await told(b, room, inside=False)
+        await reported(b, room, inside=False)
         await may(b, room, read=False, write=False)
 
 
@@ -355,16 +355,16 @@ async def test_every_change_of_a_members_right_is_told_and_counts_at_once(
         ({"roles": {"user": "manage"}}, {"roles": {"admin": "read"}}, True),
     ],
 )
-async def test_every_change_for_everybody_is_told_and_counts_at_once(
+async def test_every_change_for_everybody_is_announced_and_applies_at_once(
     installation: Usher, ann: Client, bob: Client, opened: Any, closed: Any, write: bool
 ) -> None:
     room = channel(ann)
     async with talking(installation, bob) as b:
         await asyncio.to_thread(patch, ann, room, **opened)
-        await told(b, room, inside=True)
+        await reported(b, room, inside=True)
         await may(b, room, read=True, write=write)
         await asyncio.to_thread(patch, ann, room, **closed)
-        await told(b, room, inside=False)
+        await reported(b, room, inside=False)
         await may(b, room, read=False, write=False)
 
 
@@ -377,13 +377,15 @@ async def test_a_channel_that_is_deleted_is_gone_for_its_owner_too(
         await a.say(room, "last words")
         await asyncio.to_thread(delete, ann, room)
         for talker in (a, b):
-            await told(talker, room, inside=False)
+            await reported(talker, room, inside=False)
             await may(talker, room, read=False, write=False)
             assert room not in (await talker.ok("join-channels"))["rooms"]
 
 
 @pytest.mark.gen_test
-async def test_a_change_of_name_tells_nobody(installation: Usher, ann: Client, bob: Client) -> None:
+async def test_a_change_of_name_causes_no_notification(
+    installation: Usher, ann: Client, bob: Client
+) -> None:
     room = channel(ann, bob)
     async with talking(installation, bob) as b:
         assert ann.call("PATCH", path_of(room), {"name": "coffee"}).status == 200
@@ -429,7 +431,7 @@ async def test_nothing_is_delivered_once_taking_the_right_away_was_acknowledged(
         for _ in range(8):
             await asyncio.to_thread(let_in, ann, room, bob)
             seen = len(b.messages(room))
-            await b.heard(room, seen + 1)
+            await b.received(room, seen + 1)
             await asyncio.to_thread(put_out, ann, room, bob)
             await b.settle()  # what was on its way has arrived
             await nothing_more(b, room, a)
@@ -440,7 +442,7 @@ async def test_nothing_is_delivered_once_taking_the_right_away_was_acknowledged(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_joining_while_the_right_goes_does_not_keep_one_inside(
+async def test_a_join_concurrent_with_a_revocation_does_not_stay(
     installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann)
@@ -455,7 +457,7 @@ async def test_joining_while_the_right_goes_does_not_keep_one_inside(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_opening_while_the_right_goes_does_not_keep_one_inside(
+async def test_an_opening_concurrent_with_a_revocation_does_not_stay(
     installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann)
@@ -493,7 +495,7 @@ async def test_the_token_of_a_stronger_user_gives_a_socket_no_right(
 
 
 @pytest.mark.gen_test
-async def test_typing_is_told_to_the_others_and_not_kept(
+async def test_typing_is_sent_to_the_others_and_not_logged(
     installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann, bob)
@@ -506,7 +508,7 @@ async def test_typing_is_told_to_the_others_and_not_kept(
 
 
 @pytest.mark.gen_test
-async def test_who_comes_and_goes_is_reported_once_however_many_sockets_they_have(
+async def test_a_user_is_announced_once_however_many_sockets_they_have(
     installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann, bob)
@@ -528,8 +530,8 @@ async def test_who_comes_and_goes_is_reported_once_however_many_sockets_they_hav
         news = await a.next("presence", lambda d: d["room"] == room and d["left"])
         assert news == {"room": room, "joined": [], "left": [first.member]}
         await a.sees(room, a.id)
-        told = [f["data"] for f in a.events if f["event"] == "presence"]
-        assert sum(len(d["left"]) for d in told if d["room"] == room) == 1
+        reported = [f["data"] for f in a.events if f["event"] == "presence"]
+        assert sum(len(d["left"]) for d in reported if d["room"] == room) == 1
 
 
 @pytest.mark.gen_test
@@ -545,7 +547,7 @@ async def test_whose_right_is_taken_away_is_present_no_more(
 
 
 @pytest.mark.gen_test
-async def test_in_their_own_room_there_is_oneself(installation: Usher, ann: Client) -> None:
+async def test_the_own_room_contains_the_user(installation: Usher, ann: Client) -> None:
     async with talking(installation, ann) as a, talking(installation, ann) as other:
         people = await a.ok("presence", {"room": f"user:{a.id}"})
         assert people["users"] == [a.member]
@@ -557,7 +559,7 @@ async def test_in_their_own_room_there_is_oneself(installation: Usher, ann: Clie
 
 
 @pytest.mark.gen_test
-async def test_models_in_use_are_told_and_fade_when_they_are_not_repeated(
+async def test_models_in_use_are_announced_and_expire_without_renewal(
     installation: Usher, ann: Client, bob: Client
 ) -> None:
     async with talking(installation, ann) as a, talking(installation, bob) as b:

@@ -30,7 +30,7 @@ async def test_history_gives_back_exactly_what_was_missed(installation: Usher, a
             "messages": [], "complete": True, "more": False,
         }  # fmt: skip
         ids = [await a.say(room, number) for number in range(5)]
-        live = await a.heard(room, 5)
+        live = await a.received(room, 5)
         whole = await a.ok("history", {"room": room})
         assert whole == {"messages": live, "complete": True, "more": False}
         for place, message_id in enumerate(ids):
@@ -59,7 +59,7 @@ async def test_a_long_history_comes_in_parts_without_a_hole(
     async with talking(installation, ann) as a:
         await asyncio.gather(*(a.say(room, number) for number in range(250)))
         await asyncio.gather(*(a.say(room, "x" * 50_000) for _ in range(8)))
-        live = await a.heard(room, 258)
+        live = await a.received(room, 258)
         read: list[Any] = []
         after: dict[str, str] = {}
         more = True
@@ -72,7 +72,7 @@ async def test_a_long_history_comes_in_parts_without_a_hole(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_who_is_let_in_later_reads_nothing_of_before_but_all_of_after(
+async def test_a_later_member_reads_only_messages_after_being_added(
     installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann)
@@ -272,7 +272,7 @@ async def test_one_sender_cannot_empty_a_history_for_the_others(database_kind: s
             assert first in ids
             assert ids == sorted(ids, key=lambda i: [int(part) for part in i.split("-")])
             assert len(kept) <= 350, "it is bounded all the same"
-            # Who had read all of it until the flood is told that some of the flood is gone.
+            # A reader who was up to date before the flood gets `complete: false`.
             part = await a.ok("history", {"room": room, "after": asked[-1]})
             assert part["complete"] is False
             known = await a.say(room, "after it")

@@ -129,7 +129,7 @@ def test_a_ticket_may_be_given_by_user_join(installation: Usher, ada: Client) ->
         assert client.event()["data"]["user"]["id"] == ada.user["id"]
 
 
-def test_a_user_join_that_is_refused_is_told_twice_and_closed(
+def test_a_refused_user_join_gets_an_error_and_closing_and_is_closed(
     installation: Usher, ada: Client
 ) -> None:
     for credential, code, end in (
@@ -156,7 +156,7 @@ NO_CREDENTIALS: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("data", "message"), NO_CREDENTIALS)
-def test_a_user_join_that_brings_no_credential_ends_the_socket_at_once(
+def test_a_user_join_without_a_credential_closes_the_socket_at_once(
     installation: Usher, data: Any, message: str
 ) -> None:
     with RawClient(installation) as client:
@@ -175,7 +175,7 @@ def test_an_empty_credential_ends_the_socket_at_once_too(installation: Usher) ->
 
 
 @pytest.mark.parametrize(("data", "message"), NO_CREDENTIALS)
-def test_a_socket_that_has_joined_lives_through_a_user_join_without_a_credential(
+def test_a_joined_socket_survives_a_user_join_without_a_credential(
     installation: Usher, ada: Client, data: Any, message: str
 ) -> None:
     with RawClient(installation) as client:
@@ -200,7 +200,7 @@ WRONG_MEMBERS: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("name", "data", "message"), WRONG_MEMBERS)
-def test_every_bad_request_names_the_member(
+def test_every_bad_request_error_names_the_member(
     installation: Usher, ada: Client, name: str, data: Any, message: str
 ) -> None:
     with RawClient(installation) as client:
@@ -233,7 +233,7 @@ def test_of_two_user_joins_in_one_breath_both_are_answered_in_order(
 # ---- heartbeat -------------------------------------------------------------------------------
 
 
-def test_a_heartbeat_tells_the_servers_time(installation: Usher, ada: Client) -> None:
+def test_a_heartbeat_reply_has_the_servers_time(installation: Usher, ada: Client) -> None:
     with joined(installation, by_header(ada.token)) as client:
         before = time.time()
         reply = client.ask("heartbeat")
@@ -287,7 +287,7 @@ def test_what_comes_behind_a_refused_frame_has_no_effect(installation: Usher, ad
         client.lives()
 
 
-def test_who_does_not_join_in_time_is_closed(hasty: Usher) -> None:
+def test_a_socket_that_does_not_join_in_time_is_closed(hasty: Usher) -> None:
     with RawClient(hasty) as client:
         began = time.monotonic()
         client.upgrade()
@@ -342,7 +342,7 @@ def test_a_logout_closes_the_sockets_of_its_session_and_no_others(
         joined(installation, by_header(eve.token)) as one,
         joined(installation, target=f"/ws?ticket={eve.ticket()}") as two,
         joined(installation, by_header(elsewhere.token)) as other,
-        joined(installation, by_header(ada.token)) as stranger,
+        joined(installation, by_header(ada.token)) as other_user,
     ):
         assert eve.post("/api/auth/logout").status == 204
         # The logout is acknowledged: nothing sent from now on is answered.
@@ -352,16 +352,16 @@ def test_a_logout_closes_the_sockets_of_its_session_and_no_others(
             ends(end, 4410, "session_revoked", "login")
             assert len(end.events) == 1, end
         other.lives()
-        stranger.lives()
+        other_user.lives()
 
 
 def test_a_stopping_server_asks_everybody_to_come_back(socket_kind: str) -> None:
     with usher(socket_kind) as server:
         client = sign_up(server)
-        with joined(server, by_header(client.token)) as known, RawClient(server) as stranger:
-            stranger.upgrade()
+        with joined(server, by_header(client.token)) as known, RawClient(server) as unauthenticated:
+            unauthenticated.upgrade()
             server.process.terminate()
-            for socket in (known, stranger):
+            for socket in (known, unauthenticated):
                 end = socket.ending()
                 assert (end.code, end.reason) == (1012, "service_restart")
                 after = end.closing.pop("after")
@@ -395,7 +395,7 @@ def flood_without_reading(client: RawClient) -> None:
         return  # it let go of us
 
 
-def test_a_slow_consumer_is_closed_with_4413_and_hurts_nobody_else(
+def test_a_slow_consumer_is_closed_with_4413_and_affects_no_other(
     installation: Usher, ada: Client, ben: Client
 ) -> None:
     before = closes(installation, 4413)
@@ -416,7 +416,9 @@ def test_a_slow_consumer_is_closed_with_4413_and_hurts_nobody_else(
         other.lives()
 
 
-def test_a_slow_consumer_is_told_why_when_it_reads_on(installation: Usher, ada: Client) -> None:
+def test_a_slow_consumer_receives_the_reason_when_it_reads_on(
+    installation: Usher, ada: Client
+) -> None:
     end = Ending(1006, "")
     for _ in range(5):  # it has a second to read on; a busy machine may need another try
         before = closes(installation, 4413)
@@ -463,7 +465,7 @@ def test_a_close_frame_is_answered_in_kind(installation: Usher, ada: Client) -> 
         assert client.ending().code == 1005
 
 
-def test_a_socket_that_is_gone_is_not_in_the_list_of_sessions(installation: Usher) -> None:
+def test_a_closed_socket_is_not_in_the_list_of_sessions(installation: Usher) -> None:
     client = sign_up(installation)
 
     def live() -> int:
@@ -478,7 +480,9 @@ def test_a_socket_that_is_gone_is_not_in_the_list_of_sessions(installation: Ushe
     wait_until(lambda: live() == 0)
 
 
-def test_who_leaves_amid_the_check_of_a_credential_leaves_nothing(installation: Usher) -> None:
+def test_a_connection_closed_during_the_credential_check_leaves_nothing(
+    installation: Usher,
+) -> None:
     client = sign_up(installation)
     for _ in range(20):
         with RawClient(installation) as socket:

@@ -135,7 +135,7 @@ def test_what_is_not_such_json_closes_with_4400(
     assert len(end.events) == 1, end
 
 
-def test_a_unauthenticated_client_is_closed_with_4400_too(installation: Usher) -> None:
+def test_an_unauthenticated_client_is_closed_with_4400_too(installation: Usher) -> None:
     ends(ending_of(installation, then=frame(b"hello")), 4400, "bad_request", "never")
 
 
@@ -150,7 +150,7 @@ def test_a_binary_message_closes_with_4400(installation: Usher, ada: Client) -> 
 @pytest.mark.parametrize(
     "name", ["", "no-such-event", "Heartbeat", "heartbeat ", "reply", "joined", "closing", "ü" * 99]
 )
-def test_an_unknown_event_gets_an_error_and_the_socket_lives(
+def test_an_unknown_event_gets_an_error_and_the_socket_stays_open(
     installation: Usher, ada: Client, name: str
 ) -> None:
     with joined(installation, by_header(ada.token)) as client:
@@ -159,7 +159,7 @@ def test_an_unknown_event_gets_an_error_and_the_socket_lives(
         client.lives()
 
 
-def test_members_that_nobody_knows_are_passed_over(installation: Usher, ada: Client) -> None:
+def test_unknown_members_are_ignored(installation: Usher, ada: Client) -> None:
     with joined(installation, by_header(ada.token)) as client:
         client.send(frame(b'{"v":2,"event":"heartbeat","meta":{"a":[1]},"id":9,"ok":false}'))
         reply = client.event()

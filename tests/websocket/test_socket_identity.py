@@ -188,7 +188,7 @@ def test_a_refresh_carries_the_socket_over_the_end_of_its_token(
 
 
 @pytest.mark.parametrize("way", ["ticket", "cookie", "user-join"])
-def test_every_way_in_ends_with_its_token(hasty: Usher, way: str) -> None:
+def test_every_kind_of_credential_ends_with_its_token(hasty: Usher, way: str) -> None:
     client = sign_up(hasty, browser=way == "cookie")
     headers = by_cookie(client) if way == "cookie" else []
     target = f"/ws?ticket={client.ticket()}" if way == "ticket" else "/ws"
@@ -251,7 +251,7 @@ def test_tickets_of_one_token_open_one_socket_each(installation: Usher, ada: Cli
             socket.lives()
 
 
-def test_a_token_that_was_let_go_may_be_held_again(installation: Usher, ada: Client) -> None:
+def test_a_released_token_may_be_bound_again(installation: Usher, ada: Client) -> None:
     token = new_token(ada)
     for _ in range(3):
         with joined(installation, by_header(token)) as client:

@@ -73,14 +73,16 @@ def compressed(server: Usher, person: Client) -> Iterator[DeflatingClient]:
         yield client
 
 
-def test_a_client_is_told_to_compress_each_message_by_itself(server: Usher, ada: Client) -> None:
+def test_a_client_is_asked_to_compress_each_message_separately(server: Usher, ada: Client) -> None:
     # A token compressed beside what was said before would show by its length (CRIME).
     with compressed(server, ada) as client:
         assert client.granted == "permessage-deflate; client_no_context_takeover"
 
 
-def test_who_keeps_the_context_all_the_same_is_understood(server: Usher, ada: Client) -> None:
-    # Tornado's own client drops parameters without a value, and so does not see that it is told.
+def test_a_client_that_keeps_the_compression_context_is_understood(
+    server: Usher, ada: Client
+) -> None:
+    # Tornado's own client drops parameters without a value, and so does not see this one.
     with compressed(server, ada) as client:
         for _ in range(3):
             client.send(flagged(RSV1, frame(client.deflated(BEAT))))

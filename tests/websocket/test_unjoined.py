@@ -175,7 +175,7 @@ def test_a_socket_that_was_refused_counts_until_its_closing_handshake_has_ended(
                 wait_until(lambda: _is_let_in(server))
 
 
-def test_who_joins_is_counted_no_more(socket_kind: str) -> None:
+def test_a_joined_socket_is_no_longer_counted(socket_kind: str) -> None:
     with (
         quiet_usher(socket_kind, MAX_UNJOINED_PER_ADDRESS=3) as server,
         ExitStack() as stack,
@@ -208,9 +208,9 @@ def test_a_user_has_so_many_sockets_and_parallel_joins_are_counted_exactly(
             return first["event"] if first["event"] != "closing" else str(first["data"]["code"])
 
         with ThreadPoolExecutor(len(clients)) as pool:
-            told = list(pool.map(join, zip(clients, tickets, strict=True)))
-        assert told.count("joined") == MOST
-        assert told.count("4429") == MOST * 2
+            reported = list(pool.map(join, zip(clients, tickets, strict=True)))
+        assert reported.count("joined") == MOST
+        assert reported.count("4429") == MOST * 2
         # The same at once by header, as HTTP; and once there is room, there is.
         with RawClient(server) as client:
             client.send(handshake("/ws", by_header(new_token(ada))))
@@ -218,7 +218,7 @@ def test_a_user_has_so_many_sockets_and_parallel_joins_are_counted_exactly(
             assert answer.status == 429
             assert answer.problem["code"] == "rate_limited"
         assert ending_of(server, then=_join(ada)).code == 4429
-        clients[told.index("joined")].socket.close()
+        clients[reported.index("joined")].socket.close()
         wait_until(lambda: _joins(server, ada))
         other.lives()
 

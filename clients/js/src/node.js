@@ -1,11 +1,11 @@
-/** The package in Node: the same as everywhere, with the WebSocket of `ws` where Node has none. */
+/** The package for Node: the same, with the WebSocket of `ws` if Node has none. */
 
 import { createRequire } from 'node:module';
 import { UsherError, createUsher as create } from './usher-index.js';
 
 export * from './usher-index.js';
 
-/** As everywhere.
+/** Creates a client.
  *  @param {import('./usher-app.js').Settings} [settings]
  *  @throws {UsherError} misuse: also on Node 20 without the package ws */
 export function createUsher(settings = {}) {

@@ -20,8 +20,8 @@ class Authlib(RealProvider):
 
     def start(self) -> None:
         programs = self.place.pip(f"Authlib=={VERSION}", f"Flask=={FLASK}")
-        told = (self.issuer, self.client_id, self.client_secret, self.redirect_uri, EMAIL)
-        script = self.place.write("server.py", SERVER % ((*told, TOKEN_SECONDS), self.port))
+        reported = (self.issuer, self.client_id, self.client_secret, self.redirect_uri, EMAIL)
+        script = self.place.write("server.py", SERVER % ((*reported, TOKEN_SECONDS), self.port))
         self.place.start(
             [programs / "python", script], f"{self.issuer}/.well-known/openid-configuration"
         )

@@ -1,4 +1,4 @@
-"""npm better-auth with @better-auth/oauth-provider; its pages are its user's own to write."""
+"""npm better-auth with @better-auth/oauth-provider; its user has to write the pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each flow does with a real provider, seen from outside: pages, cookies and metrics."""
+"""The flows with a real provider, tested from outside: pages, cookies and metrics."""
 
 from __future__ import annotations
 

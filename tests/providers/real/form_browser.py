@@ -94,8 +94,10 @@ class FormBrowser:
     def _keep(self, line: str) -> None:
         pair, *attributes = (part.strip() for part in line.split(";"))
         name, _, value = pair.partition("=")
-        told = dict(each.lower().partition("=")[::2] for each in attributes)
-        ended = told.get("max-age", "1").lstrip("-") == "0" or "1970" in told.get("expires", "")
+        reported = dict(each.lower().partition("=")[::2] for each in attributes)
+        ended = reported.get("max-age", "1").lstrip("-") == "0" or "1970" in reported.get(
+            "expires", ""
+        )
         if ended or not value:
             self.cookies.pop(name, None)
         else:

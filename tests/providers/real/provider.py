@@ -1,4 +1,4 @@
-"""What a real provider is to the flows: where it is, how a person signs in and out there."""
+"""The interface of a real provider for the flows: its URL, and how a user signs in and out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RealProvider(ABC):
         title: as its makers write it.
         package: with the version, as in its registry.
         client: what was registered, for the table.
-        settings: what Usher is told beside issuer, client and secret.
+        settings: Usher's settings in addition to issuer, client and secret.
         email: of the person there.
         has_backchannel: whether it sends logout tokens, here.
         no_backchannel: why not.

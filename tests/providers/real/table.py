@@ -1,4 +1,4 @@
-"""The table of docs/oauth.md: made of runs, never by hand."""
+"""Generates the table of docs/oauth.md from runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HEAD = (
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Gives the exit status: 1 where a provider could not be run, or nobody could sign in."""
+    """Returns the exit status: 1 where a provider could not be run, or nobody could sign in."""
     parser = argparse.ArgumentParser(prog="python -m tests.providers")
     parser.add_argument("--write", action="store_true", help="put the table into docs/oauth.md")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PROVIDERS))
@@ -71,7 +71,7 @@ def run_one(kind: type[RealProvider]) -> Outcome:
         provider = kind(place, free_port(), f"http://127.0.0.1:{port}")
         try:
             provider.start()
-            with usher("sqlite", PORT=port, OAUTH_PROVIDERS=NAME, **told(provider)) as server:
+            with usher("sqlite", PORT=port, OAUTH_PROVIDERS=NAME, **reported(provider)) as server:
                 return run_beside(provider, server)
         except BaseException:
             sys.stderr.write(place.said())
@@ -86,7 +86,7 @@ def run_beside(provider: RealProvider, server: Usher) -> Outcome:
         raise
 
 
-def told(provider: RealProvider) -> dict[str, object]:
+def reported(provider: RealProvider) -> dict[str, object]:
     """Usher's settings of it."""
     needed = {
         "ISSUER": provider.issuer,

@@ -1,4 +1,4 @@
-"""Where real providers are installed, with pinned versions, and run: a temporary folder."""
+"""Installs and runs real providers with pinned versions, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Workplace:
         return path
 
     def pip(self, *pins: str) -> Path:
-        """A virtual environment with these packages. Gives its folder of programs."""
+        """A virtual environment with these packages. Returns its folder of programs."""
         folder = self.folder / "venv"
         self.run([sys.executable, "-m", "venv", folder])
         self.run([folder / "bin/python", "-m", "pip", "install", "--quiet", *pins])
@@ -56,12 +56,12 @@ class Workplace:
 
     def debian(self, *packages: str) -> Path:
         """These Debian packages and what they need that this machine lacks, unpacked and not
-        installed. Gives the folder that stands for `/`."""
+        installed. Returns the folder that stands for `/`."""
         root, store = self.folder / "root", self.folder / "debs"
         root.mkdir(exist_ok=True)
         store.mkdir(exist_ok=True)
-        told = self.run(["apt-get", "install", "-s", "--no-install-recommends", *packages])
-        names = [line.split()[1] for line in told.splitlines() if line.startswith("Inst ")]
+        reported = self.run(["apt-get", "install", "-s", "--no-install-recommends", *packages])
+        names = [line.split()[1] for line in reported.splitlines() if line.startswith("Inst ")]
         self.run(["apt-get", "download", *names], cwd=store)
         for package in sorted(store.glob("*.deb")):
             self.run(["dpkg", "-x", package, root])
@@ -73,7 +73,7 @@ class Workplace:
         cwd: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> str:
-        """Run something to its end. Gives what it wrote."""
+        """Run something to its end. Returns what it wrote."""
         done = subprocess.run(
             [str(part) for part in command],
             cwd=cwd or self.folder,

@@ -1,4 +1,4 @@
-"""In a node of a soak: SIGUSR2 writes down how many tasks it has, as no metric of it does.
+"""Runs in a node of a soak: SIGUSR2 writes the number of its tasks, which no metric has.
 
 Python imports this by its name at its start, from the folder in PYTHONPATH.
 """
@@ -15,9 +15,9 @@ FOLDER = os.environ.get("SOAK_INSIDE")
 
 def _write(*_: object) -> None:
     kinds = Counter(task.get_coro().__qualname__ for task in asyncio.all_tasks())  # type: ignore[union-attr]
-    told = Path(str(FOLDER), f"{os.getpid()}.json")
-    told.with_suffix(".part").write_text(json.dumps(kinds))
-    told.with_suffix(".part").replace(told)
+    reported = Path(str(FOLDER), f"{os.getpid()}.json")
+    reported.with_suffix(".part").write_text(json.dumps(kinds))
+    reported.with_suffix(".part").replace(reported)
 
 
 if FOLDER:

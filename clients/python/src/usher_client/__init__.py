@@ -1,7 +1,7 @@
 """The Python client of Usher.
 
-`Usher` is for apps and command-line programs: sign in, connect, and be in rooms.
-`usher_client.backend` is for the other side: who calls my backend, and publishing to users.
+`Usher` is for apps and command-line programs: signing in, connecting, and using rooms.
+`usher_client.backend` is for backends: identifying callers, and publishing to users.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ OpenBrowser = Callable[[str], "object | Awaitable[object]"]
 
 @dataclass(frozen=True, repr=False)
 class Code:
-    """What is exchanged for tokens, once."""
+    """An authorization code, which can be exchanged for tokens once."""
 
     code: str
     code_verifier: str
@@ -41,24 +41,24 @@ class Code:
 
 
 async def open_system_browser(url: str) -> None:
-    """Open the page where the user's own browser is; it may take its time."""
+    """Open the page in the user's browser, without blocking."""
     await asyncio.to_thread(webbrowser.open, url)
 
 
 async def sign_in(
     base: str, provider: str | None, open_browser: OpenBrowser, timeout: float
 ) -> Code:
-    """Let the user sign in on a page of the server's or a provider's.
+    """Let the user sign in on a page of the server or a provider.
 
     Args:
-        base: the server's address.
-        provider: its name; None for the server's own page, where the user chooses.
-        open_browser: opens an address, or shows it to the user.
+        base: the server's URL.
+        provider: its name; None for the server's page, where the user chooses.
+        open_browser: opens a URL, or shows it to the user.
         timeout: seconds that the user has.
 
     Raises:
-        SignInRefused: it came back with an error; `code` is that of OAuth (`access_denied`, …).
-        TimedOut: nobody came back.
+        SignInRefused: the response was an error; `code` is that of OAuth (`access_denied`, …).
+        TimedOut: the browser did not return.
     """
     verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(24)
     came_back: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
@@ -81,7 +81,7 @@ async def sign_in(
         try:
             found = await asyncio.wait_for(came_back, timeout)
         except asyncio.TimeoutError:
-            raise TimedOut("nobody came back from the browser in time") from None
+            raise TimedOut("the browser did not return in time") from None
     finally:
         server.close()
     _check(found, base)
@@ -96,16 +96,16 @@ def challenge_of(verifier: str) -> str:
 def _check(found: dict[str, str], base: str) -> None:
     if error := found.get("error"):
         raise SignInRefused(f"the sign-in ended with {error}", code=error)
-    # RFC 9207: an answer of another server is not taken to this one.
+    # RFC 9207: a response of another server is refused.
     if (issuer := found.get("iss")) is not None and not same_server(issuer, base):
-        raise SignInRefused(f"the answer is of {issuer}, not of {base}", code="wrong_issuer")
+        raise SignInRefused(f"the response is from {issuer}, not from {base}", code="wrong_issuer")
     if not found.get("code"):
-        raise SignInRefused("the answer has no code", code="no_code")
+        raise SignInRefused("the response has no code", code="no_code")
 
 
 def same_server(one: str, other: str) -> bool:
-    """Whether two addresses name one server. The names of this machine itself are alike: a server
-    on it is called by one and calls itself by another."""
+    """Whether two URLs name one server. All loopback names count as the same, because a server may
+    announce another one than the client uses."""
     return _place(one) == _place(other)
 
 
@@ -133,7 +133,7 @@ class _Desk:
         except (OSError, ValueError, asyncio.TimeoutError, asyncio.IncompleteReadError):
             pass  # not a browser, or gone
         except asyncio.LimitOverrunError:
-            pass  # a request without an end
+            pass  # an incomplete request
         finally:
             self._visitors -= 1
             writer.close()
@@ -156,13 +156,13 @@ class _Desk:
             self._came_back.set_result(found)
 
     def _of(self, method: str, target: str) -> dict[str, str] | None:
-        """The members of the answer, if this request is it."""
+        """The parameters of the response, if this request is the redirect."""
         parts = urlsplit(target)
         if method != "GET" or parts.path != PATH:
             return None
         members = parse_qs(parts.query)
         if any(len(values) != 1 for values in members.values()):
-            return None  # a member twice: whose is it? (RFC 6749 section 3.1)
+            return None  # a repeated parameter is refused (RFC 6749 section 3.1)
         found = {name: values[0] for name, values in members.items()}
         given = found.get("state", "").encode()
         return found if hmac.compare_digest(given, self._state.encode()) else None

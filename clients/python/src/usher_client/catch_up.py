@@ -12,18 +12,18 @@ from usher_client.log import RoomLog
 
 ROOMS_PER_QUESTION = 250
 MAX_PAGES = 200
-"""Of one room: more than the server keeps."""
+"""Messages read of one room: more than the server keeps."""
 RATE_PAUSE_SECONDS = 4.0
-"""The rate's burst is full again."""
+"""Seconds until the burst of the message rate is available again."""
 
 Ask = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
 class CatchUp:
-    """One reading, over one socket.
+    """Reads the missed messages, over one socket.
 
     Args:
-        ask: sends `history` with this data and gives its reply's.
+        ask: sends `history` with this data, and returns the data of the reply.
     """
 
     def __init__(self, logs: list[RoomLog], ask: Ask) -> None:
@@ -38,7 +38,9 @@ class CatchUp:
             while self._waiting:
                 await self._read(list(self._waiting)[:ROOMS_PER_QUESTION])
         except ConnectionEnded:
-            pass  # what was held is in the history, behind what was missed: the next one reads it
+            # Queued messages are in the history, after the missed ones: the next connection reads
+            # them.
+            pass
 
     async def _read(self, names: list[str]) -> None:
         try:
@@ -53,7 +55,7 @@ class CatchUp:
             await self._one(names[0])
 
     def _part(self, part: Any) -> bool:
-        """Take the answer for one room; whether it was one."""
+        """Process the reply for one room. Returns whether it was one."""
         if not isinstance(part, dict) or not isinstance(name := part.get("room"), str):
             return False
         if name not in self._waiting:
@@ -73,7 +75,7 @@ class CatchUp:
             self._refused(name, forbidden=isinstance(error, Forbidden))
 
     async def _ask(self, question: dict[str, Any]) -> Any:
-        """Wait while the app's own requests need the message rate, which reading uses up first."""
+        """Wait while the app's requests need the message rate, which reading would use up."""
         while True:
             try:
                 return await self._question(question)
@@ -86,7 +88,7 @@ class CatchUp:
 
     def _page(self, name: str, data: Any) -> None:
         log, page, after = self._waiting[name], events.history(data), self._after[name]
-        if not log.is_held:  # left meanwhile, or so much was said that it was given up
+        if not log.is_held:  # left meanwhile, or given up because of too many messages
             del self._waiting[name]
             return
         self._pages[name] += 1
@@ -94,7 +96,7 @@ class CatchUp:
         newest = page.messages[-1].id if page.messages else None
         if page.more and newest not in {None, after} and self._pages[name] < MAX_PAGES:
             self._after[name] = newest
-            self._waiting[name] = self._waiting.pop(name)  # the others have their turn first
+            self._waiting[name] = self._waiting.pop(name)  # the other rooms first
         else:
             self._done(name)
 

@@ -1,14 +1,14 @@
-"""The client of an app: sign in, call, connect, and be in rooms."""
+"""The client for apps: signing in, calls, the connection, and rooms."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
-from types import TracebackType
 from typing import Any
 
 from usher_client import browser
+from usher_client.closing import Closable
 from usher_client.credentials import (
     ApiKey,
     Credentials,
@@ -33,15 +33,15 @@ RENEWABLE = frozenset(("unauthenticated", "token_expired"))
 
 @dataclass(frozen=True)
 class Options:
-    """How patient a client is. Seconds, unless it says otherwise.
+    """Timeouts and limits of a client. In seconds, unless stated otherwise.
 
     Args:
-        timeout: for a reply, an HTTP call, a sign of life, and from a socket's beginning to joined.
-        heartbeat: mean pause between heartbeats, ± 20 %.
-        backoff: ceiling of the first pause between attempts, doubled each time.
-        max_backoff: the highest ceiling.
-        max_pending: requests that may wait for a reply at once.
-        room_limit: events of one room that may wait for the app.
+        timeout: for a reply, an HTTP call, received data, and from opening a socket to `joined`.
+        heartbeat: mean interval of heartbeats, ± 20 %.
+        backoff: the upper limit of the first pause between attempts; it doubles each time.
+        max_backoff: the highest upper limit.
+        max_pending: the number of requests that may wait for a reply at once.
+        room_limit: the number of events of a room that may be queued for the app.
     """
 
     timeout: float = 10.0
@@ -57,7 +57,7 @@ class Options:
                 raise Misuse(f"{name}: a number above 0")
 
 
-class Usher:
+class Usher(Closable):
     """A client of one server.
 
         async with Usher("https://usher.example") as usher:
@@ -69,16 +69,16 @@ class Usher:
                 print(message.sender, message.data)
 
     Args:
-        url: the server, with the path that it is below.
-        get_token: gives access tokens, in place of a sign-in; see credentials.GetToken. Where the
-            user has to sign in, it raises SignInNeeded.
-        key: an API key, in place of a sign-in. It makes calls; it opens no socket.
-        on_state: told each state of the connection.
-        on_refresh_token: told each new refresh token, so that `resume` can take it later. It is
-            a secret: whoever has it is the user.
+        url: the server, including the path prefix, if any.
+        get_token: returns access tokens, instead of a sign-in; see credentials.GetToken. It raises
+            SignInNeeded if the user has to sign in.
+        key: an API key, instead of a sign-in. It is for calls and cannot open a socket.
+        on_state: called with each state of the connection.
+        on_refresh_token: called with each new refresh token, which `resume` accepts later. It is a
+            secret that gives full access to the account.
 
     Raises:
-        Misuse: the address, or an option, can't be used.
+        Misuse: the URL or an option is invalid.
     """
 
     def __init__(
@@ -109,46 +109,38 @@ class Usher:
     def __repr__(self) -> str:
         return f"Usher({self._base!r}, state={self.state.name!r})"
 
-    async def __aenter__(self) -> Usher:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
     async def aclose(self) -> None:
-        """Close the socket, and all connections. The user stays signed in at the server."""
+        """Close the socket and all connections. The login session on the server continues."""
         await self._link.close()
         self._link.rooms.finish(None)
         if isinstance(self._login, LoginSession):
             await self._login.settle()
         await self._http.close()
 
+    async def _end(self) -> None:
+        await self.aclose()
+
     # ---- signing in ----------------------------------------------------------------------------
 
     @property
     def user(self) -> User | None:
-        """Who is signed in, as far as that is known here."""
+        """The signed-in user, if known to this client."""
         if self._link.session is not None:
             return self._link.session.user
         return self._login.user if isinstance(self._login, LoginSession) else None
 
     @property
     def refresh_token(self) -> str | None:
-        """What `resume` takes, to sign in again without asking. A secret."""
+        """The token for `resume`, which signs in without user interaction. A secret."""
         return self._login.refresh_token if isinstance(self._login, LoginSession) else None
 
     async def sign_in(self, email: str, password: str) -> User:
         """Sign in with a password.
 
         Raises:
-            SecondFactorNeeded: answer it with `second_factor`.
-            SignInNeeded: the server does not say which of the two is wrong.
-            RateLimited: `retry_after` says when to come back.
+            SecondFactorNeeded: continue with `second_factor`.
+            SignInNeeded: e-mail address or password is wrong; the server does not say which.
+            RateLimited: retry after `retry_after`.
         """
         body = {"email": email, "password": password, "client": "native"}
         if self._device:
@@ -156,7 +148,7 @@ class Usher:
         return await self._signed_in("/api/auth/login", body)
 
     async def second_factor(self, asked: SecondFactorNeeded, code: str) -> User:
-        """Answer with a code of the authenticator app, or a recovery code."""
+        """Complete a sign-in with a code of the authenticator app, or a recovery code."""
         body = {"challenge": asked.challenge, "code": code, "client": "native"}
         return await self._signed_in("/api/auth/second-factor", body)
 
@@ -167,30 +159,30 @@ class Usher:
         code: str | None = None,
         credential: dict[str, Any] | None = None,
     ) -> None:
-        """Prove again who the user is, for acts and rooms that raise StepUpNeeded. An open socket
-        enters the rooms that need it.
+        """Authenticate again, for calls and rooms that raise StepUpNeeded. An open socket joins the
+        rooms that require it.
 
         Args:
-            code: of the authenticator app, or a recovery code, where the user has a second factor.
-            credential: what a passkey signed, in the JSON form of WebAuthn
+            code: of the authenticator app, or a recovery code, if the user has a second factor.
+            credential: the response of a passkey in the JSON form of WebAuthn
                 (`PublicKeyCredential.toJSON()`), with options of `/api/auth/passkey/options`.
 
         Raises:
-            StepUpNeeded: that is not enough; `methods` says what is.
+            StepUpNeeded: it is not enough; `methods` lists what is.
             Refused: it is wrong: `wrong_password`, `wrong_code`, `passkey_refused`.
             RateLimited: too many wrong ones.
         """
         login = self._needed()
         if not isinstance(login, LoginSession):
-            raise Misuse("step_up: with get_token or key there is no sign-in of this client's")
+            raise Misuse("step_up: a client with get_token or key has no login session of its own")
         given = {"password": password, "code": code, "credential": credential}
         proof = {name: value for name, value in given.items() if value is not None}
         login.stepped(await self.call("POST", "/api/auth/step-up", proof))
         await self._link.renew()
 
     async def sign_up(self, email: str, password: str, name: str) -> User | None:
-        """Open an account, and sign in with it. None where the server wants the address to be
-        confirmed first: a mail tells how."""
+        """Create an account, and sign in with it. Returns None if the server requires the address
+        to be confirmed first, with a link in a mail."""
         body = {"email": email, "password": password, "name": name, "client": "native"}
         answer = await self._http.call("POST", "/api/auth/signup", body=body)
         return await self._enter(answer) if answer else None
@@ -205,22 +197,22 @@ class Usher:
         """Sign in with the system's browser.
 
         Args:
-            provider: its name; None for the server's own page, where the user chooses a way.
-            open_browser: opens an address. `print` shows it instead.
+            provider: its name; None for the server's page, where the user chooses a method.
+            open_browser: opens a URL. `print` shows it instead.
             timeout: seconds that the user has.
 
         Raises:
-            SignInRefused: the user, or the provider, did not want to.
-            TimedOut: nobody came back.
+            SignInRefused: the user or the provider cancelled it.
+            TimedOut: the browser did not return.
         """
         code = await browser.sign_in(self._base, provider, open_browser, timeout)
         return await self._signed_in("/api/auth/exchange", dict(vars(code)))
 
     async def resume(self, refresh_token: str) -> None:
-        """Go on with a login session of before.
+        """Continue an earlier login session.
 
         Raises:
-            SignInNeeded: it is over.
+            SignInNeeded: it has ended.
         """
         login = LoginSession.resumed(self._http, refresh_token, self._renewed)
         await login.token()
@@ -230,7 +222,7 @@ class Usher:
         """End the login session. Its sockets are closed on every node.
 
         Raises:
-            Unreachable, Unavailable: it could not be ended, and goes on: try again.
+            Unreachable, Unavailable: it could not be ended and continues: try again.
         """
         await self._link.close()
         if isinstance(self._login, LoginSession):
@@ -244,12 +236,12 @@ class Usher:
     async def _enter(self, answer: Any) -> User:
         login = LoginSession(self._http, answer, self._renewed)
         if login.user is None:
-            raise Unreachable("an answer without a user")
+            raise Unreachable("a response without a user")
         await self._become(login)
         return login.user
 
     async def _become(self, login: LoginSession) -> None:
-        """Somebody else's socket must not go on."""
+        """Close the socket if it belongs to another user."""
         await self._link.close()
         self._forget()
         self._device = login.device or self._device
@@ -261,11 +253,11 @@ class Usher:
     # ---- calls ---------------------------------------------------------------------------------
 
     async def call(self, method: str, path: str, body: object = None) -> Any:
-        """As `fetch`; gives the JSON of the answer.
+        """Like `fetch`, but returns the JSON of the response.
 
         Raises:
-            Refused: the server's own answer.
-            Unreachable: no answer, or somebody else's.
+            Refused: the server refused the call.
+            Unreachable: no response, or not from Usher.
         """
         return (await self.fetch(method, path, body)).json()
 
@@ -277,18 +269,18 @@ class Usher:
         *,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Call the server as the signed-in user, and give its answer whatever its status. A token
-        that is refused is renewed, and the call repeated once.
+        """Call the server as the signed-in user, and return the response, whatever its status. If
+        the token is refused, it is refreshed and the call repeated once.
 
         Args:
-            path: begins with a slash: the credential goes to this server alone.
+            path: begins with a slash, because the credential is only sent to this server.
 
         Raises:
-            SignInNeeded: nobody is signed in.
-            Unreachable: no answer.
+            SignInNeeded: no user is signed in.
+            Unreachable: no response.
         """
         if not path.startswith("/") or path.startswith("//"):
-            raise Misuse("path: one of this server, such as /api/auth/me")
+            raise Misuse("path: must be a path on this server, such as /api/auth/me")
         login = self._needed()
         token = await login.token()
         answer = await self._http.fetch(method, path, token=token, body=body, headers=headers)
@@ -301,14 +293,14 @@ class Usher:
         return await self._http.fetch(method, path, token=newer, body=body, headers=headers)
 
     async def me(self) -> User:
-        """The signed-in user, asked of the server."""
+        """Ask the server for the signed-in user."""
         found = user(await self.call("GET", "/api/auth/me"))
         if found is None:
-            raise Unreachable("an answer without a user")
+            raise Unreachable("a response without a user")
         return found
 
     async def app_token(self, audience: str) -> str:
-        """A token for a backend of one's own, which that checks; kept until shortly before it ends.
+        """A token for your own backend; cached until shortly before it expires.
 
         Args:
             audience: one of the installation's APP_AUDIENCES.
@@ -321,7 +313,7 @@ class Usher:
         token = answer.get("token") if isinstance(answer, dict) else None
         lives = number(answer.get("expires_in")) if isinstance(answer, dict) else None
         if not isinstance(token, str) or lives is None:
-            raise Unreachable("an answer without a token")
+            raise Unreachable("a response without a token")
         ahead = min(APP_TOKEN_AHEAD_SECONDS, lives / 2)
         self._app_tokens[audience] = (token, asked + lives - ahead)
         return token
@@ -330,48 +322,48 @@ class Usher:
 
     @property
     def state(self) -> State:
-        """Where the connection is."""
+        """The state of the connection."""
         return self._link.state
 
     @property
     def session(self) -> Session | None:
-        """The joined socket; None while there is none."""
+        """The session of the joined socket; None while there is none."""
         return self._link.session
 
-    def watch(self, tell: Callable[[State], object]) -> Callable[[], None]:
+    def watch(self, notify: Callable[[State], object]) -> Callable[[], None]:
         """Call another function with each state of the connection, in addition to `on_state`.
 
         Returns:
-            what ends it.
+            A function that stops this.
         """
-        return self._link.watch(tell)
+        return self._link.watch(notify)
 
     async def connect(self) -> Session:
         """Connect, and stay connected until `disconnect`, or until the server forbids it. Returns
         when the socket has joined for the first time.
 
         Raises:
-            SignInNeeded: nobody is signed in, or not any more.
-            UsherError: it was given up.
+            SignInNeeded: no user is signed in.
+            UsherError: the client gave up.
         """
         login = self._needed()
         if isinstance(login, ApiKey):
-            raise Misuse("an API key opens no socket: sign in, or give get_token")
+            raise Misuse("an API key cannot open a socket: sign in, or pass get_token")
         return await self._link.connect(login)
 
     async def disconnect(self) -> None:
-        """Close the socket, and do not come back. The user stays signed in."""
+        """Close the socket, and do not reconnect. The user stays signed in."""
         await self._link.close()
 
     def room(self, name: str) -> Room:
-        """A room, such as `channel:ID` or `user:ID`. It collects events from now on."""
+        """A room, such as `channel:ID` or `user:ID`. It queues events from now on."""
         return self._link.rooms.open(name)
 
     async def request(self, event: str, data: object = None, timeout: float | None = None) -> Any:
-        """Send an event of the protocol over the joined socket; gives the data of its reply."""
+        """Send an event of the protocol over the joined socket. Returns the data of the reply."""
         return await self._link.request(event, data, timeout)
 
     def _needed(self) -> Credentials:
         if self._login is None:
-            raise SignInNeeded("nobody is signed in")
+            raise SignInNeeded("no user is signed in")
         return self._login

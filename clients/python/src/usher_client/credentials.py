@@ -1,4 +1,4 @@
-"""Where access tokens come from: a login session of one's own, or a function of the app's."""
+"""Sources of access tokens: a login session of this client, or a function of the app."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from usher_client.events import User, user
 from usher_client.http import Http
 
 GetToken = Callable[[bool], "str | Awaitable[str]"]
-"""Gives an access token. The argument: whether a newer one than the last is needed."""
+"""Returns an access token. The argument: whether a newer one than the last is needed."""
 Renewed = Callable[[str], object]
-"""Told each new refresh token, so that an app can keep it."""
+"""Called with each new refresh token, so that an app can store it."""
 
 
 class Credentials(Protocol):
-    """What gives access tokens."""
+    """The interface of a source of access tokens."""
 
     async def token(self, stale: str | None = None) -> str:
         """An access token.
 
         Args:
-            stale: one that was refused, or is about to expire; another is given.
+            stale: a token that was refused or is about to expire; a different one is returned.
 
         Raises:
-            SignInNeeded: there is none to be had.
-            UsherError: not now.
+            SignInNeeded: the user has to sign in.
+            UsherError: there is none at the moment.
         """
         ...
 
 
 class SingleFlight:
-    """A renewal that all who need it wait for. It goes on when one of them gives up: a refresh
-    token is used once, and the answer must not be lost."""
+    """A refresh shared by all who wait for it. It continues if one of them is cancelled, because a
+    refresh token works only once, and the response must not be lost."""
 
     def __init__(self, renew: Callable[[], Awaitable[str]]) -> None:
         self._renew = renew
@@ -52,19 +52,19 @@ class SingleFlight:
         return await self._renew()
 
     async def settle(self) -> None:
-        """Wait for a flight that is under way."""
+        """Wait for the refresh in progress."""
         if self._flight is not None:
             await asyncio.gather(self._flight, return_exceptions=True)
 
 
 def _heard(flight: asyncio.Task[str]) -> None:
-    """Whoever waited may be gone: the error was not overlooked."""
+    """Retrieve the error, because all who waited may be cancelled."""
     if not flight.cancelled():
         flight.exception()
 
 
 class LoginSession:
-    """A native client's login session: an access token, and the refresh token that renews it."""
+    """A native client's login session: an access token, and the refresh token for the next one."""
 
     def __init__(self, http: Http, answer: Any, renewed: Renewed | None) -> None:
         self._http = http
@@ -76,7 +76,7 @@ class LoginSession:
 
     @classmethod
     def resumed(cls, http: Http, refresh_token: str, renewed: Renewed | None) -> LoginSession:
-        """A login session of before, of which only the refresh token was kept."""
+        """An earlier login session, of which only the refresh token was stored."""
         self = cls.__new__(cls)
         self._http, self._renewed = http, renewed
         self._access, self._refresh, self.device = "", refresh_token, ""
@@ -97,7 +97,7 @@ class LoginSession:
         return await self._single.fly()
 
     async def settle(self) -> None:
-        """Wait for a renewal that is under way: its answer must not be lost."""
+        """Wait for a refresh in progress, because its response must not be lost."""
         await self._single.settle()
 
     async def end(self) -> None:
@@ -115,13 +115,13 @@ class LoginSession:
         return self._access
 
     def stepped(self, answer: Any) -> None:
-        """Go on with the tokens of a step-up."""
+        """Continue with the tokens of a step-up."""
         self._take(answer)
 
     def _take(self, answer: Any) -> None:
         access, refresh = _text(answer, "access_token"), _text(answer, "refresh_token")
         if not access or not refresh:
-            raise Unreachable("an answer without tokens")
+            raise Unreachable("a response without tokens")
         self._access, self._refresh = access, refresh
         self.device = _text(answer, "device") or self.device
         self.user = user(answer.get("user")) or self.user
@@ -135,7 +135,7 @@ def _text(answer: Any, name: str) -> str:
 
 
 class OwnTokens:
-    """Access tokens of a function that the app gave."""
+    """Access tokens from a function of the app."""
 
     def __init__(self, get_token: GetToken, timeout: float) -> None:
         self._get_token = get_token
@@ -165,16 +165,19 @@ class OwnTokens:
             raise
         except (OSError, asyncio.TimeoutError) as error:
             raise Unreachable(f"get_token: {type(error).__name__}") from error
-        except Exception as error:  # whatever the app's function throws: told, and not tried again
+        # Whatever the app's function raises is reported, and not retried.
+        except Exception as error:
             raise Misuse(f"get_token threw {type(error).__name__}") from error
         if not isinstance(found, str) or not found:  # type: ignore[redundant-expr] # the app's
-            raise Misuse("get_token gave no token; where the user has to sign in: SignInNeeded")
+            raise Misuse(
+                "get_token returned no token; raise SignInNeeded if the user has to sign in"
+            )
         self._last = found
         return found
 
 
 class ApiKey:
-    """A backend's key. It makes calls, and opens no socket."""
+    """The API key of a backend. It is for calls and cannot open a socket."""
 
     def __init__(self, key: str) -> None:
         self._key = key

@@ -1,24 +1,24 @@
-"""What can go wrong, as one tree.
+"""The errors, in one hierarchy.
 
 UsherError
-├── Misuse              cannot work however often it is tried
-├── Unreachable         no answer, or one that is not Usher's own (a proxy's page)
-├── TimedOut            no reply in time; what was asked may have happened
+├── Misuse              a mistake of the app, which no retry can fix
+├── Unreachable         no response, or one that is not from Usher (a proxy's page)
+├── TimedOut            no reply in time; the request may have been processed
 ├── NotConnected        there is no joined socket
-├── Busy                too many requests wait for their replies
+├── Busy                too many requests are waiting for their replies
 ├── TooBig              above 64 KiB
 ├── ConnectionEnded     the socket was closed; `end` says how
-├── SignInRefused       a sign-in in the browser came back with an error
-└── Refused             Usher's own answer
-    ├── BadRequest      `message` names the member that is wrong
-    ├── SignInNeeded    no credential, or one that is good no more
+├── SignInRefused       a sign-in in the browser ended with an error
+└── Refused             Usher refused the request
+    ├── BadRequest      `message` names the invalid member
+    ├── SignInNeeded    no credential, or one that is no longer valid
     │   └── SecondFactorNeeded
-    ├── StepUpNeeded    a proof of who one is, made lately, is asked for
-    ├── Forbidden       no right; it may also not exist
-    ├── IdentityMismatch  the token is another user's or login session's
+    ├── StepUpNeeded    a recent authentication is required
+    ├── Forbidden       no right, or it does not exist
+    ├── IdentityMismatch  the token belongs to another user or login session
     ├── NotFound
-    ├── RateLimited     `retry_after` says when to come back
-    └── Unavailable     nobody can say now; it says nothing of the credential
+    ├── RateLimited     retry after `retry_after`
+    └── Unavailable     a dependency is down; this says nothing about the credential
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ Retry = Literal["never", "login", "refresh", "backoff"]
 
 @dataclass(frozen=True)
 class End:
-    """How a connection, or the attempt at one, ended.
+    """How a connection, or an attempt to connect, ended.
 
     Args:
         code: a WebSocket close code.
-        reason: a machine word.
-        retry: the server's own word for what may follow, where it gave one.
-        after: seconds that the server asks to wait.
+        reason: a fixed word.
+        retry: the retry class, if the server sent one.
+        after: the pause that the server requests, in seconds.
     """
 
     code: int
@@ -48,13 +48,13 @@ class End:
 
 
 class UsherError(Exception):
-    """Something went wrong.
+    """The base class of all errors.
 
     Attributes:
-        code: a machine word.
-        status: the HTTP status, where there was one.
-        retry_after: seconds, where the server said so.
-        end: how the connection ended, where that is what happened.
+        code: a fixed word.
+        status: the HTTP status, if there was one.
+        retry_after: seconds, if the server sent it.
+        end: how the connection ended, if that is the cause.
     """
 
     code = "error"
@@ -120,10 +120,10 @@ class SignInNeeded(Refused):
 
 
 class SecondFactorNeeded(SignInNeeded):
-    """The password was right. Answer with `Usher.second_factor(error, code)`.
+    """The password was right. Continue with `Usher.second_factor(error, code)`.
 
     Attributes:
-        methods: what may answer: `totp`, `recovery_code`, `passkey`.
+        methods: the accepted factors: `totp`, `recovery_code`, `passkey`.
     """
 
     code = "second_factor_needed"
@@ -135,11 +135,11 @@ class SecondFactorNeeded(SignInNeeded):
 
 
 class StepUpNeeded(Refused):
-    """An act or a room asks for a fresh proof of who the user is: see `Usher.step_up`.
+    """A call or a room requires a recent authentication: see `Usher.step_up`.
 
     Attributes:
-        methods: what proves it: `password`, or `totp`, `recovery_code`, `passkey`; empty where only
-            another sign-in does, and on the socket.
+        methods: what is accepted: `password`, or `totp`, `recovery_code`, `passkey`; empty on the
+            socket, and if only a new sign-in is accepted.
     """
 
     code = "step_up_needed"
@@ -183,4 +183,4 @@ BY_CODE: Mapping[str, type[Refused]] = {
     "rate_limited": RateLimited,
     "unavailable": Unavailable,
 }
-"""The error of each code that Usher answers with; of any other: Refused."""
+"""The class of each error code of Usher; others are `Refused`."""

@@ -11,7 +11,7 @@ from usher_client.wire import number
 
 @dataclass(frozen=True)
 class User:
-    """Somebody. `role` is known of oneself only."""
+    """A user. `role` is only known for the signed-in user."""
 
     id: str
     name: str
@@ -20,7 +20,8 @@ class User:
 
 @dataclass(frozen=True)
 class Session:
-    """A joined socket. `expires_at`: of its token, epoch seconds by the server's clock."""
+    """A joined socket. `expires_at`: the expiry of its token, epoch seconds by the server's
+    clock."""
 
     session_id: str
     user: User
@@ -30,14 +31,14 @@ class Session:
 
 @dataclass(frozen=True)
 class Message:
-    """What was said in a room, or published into it by a backend.
+    """A message of a user, or an event that a backend published.
 
     Args:
-        event: `message`, or the name that a backend gave.
-        sender: who said it; None where a backend did.
-        published: whether a backend did.
-        id, sent_at: of what is in the room's history; None of what is not kept.
-        after_gap: whether messages before this one were missed and can't be read any more.
+        event: `message`, or the name given by a backend.
+        sender: the user who sent it; None if a backend published it.
+        published: whether a backend published it.
+        id, sent_at: None if it is not in the room's history.
+        after_gap: whether messages before this one were missed and are no longer in the history.
     """
 
     room: str
@@ -52,7 +53,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Typing:
-    """Somebody is typing. There is no event for the end of it."""
+    """A user is typing. There is no event when they stop."""
 
     room: str
     sender: User
@@ -60,7 +61,7 @@ class Typing:
 
 @dataclass(frozen=True)
 class Presence:
-    """Users who entered or left a room since the last event: changes to a set."""
+    """The users who joined or left a room since the last event."""
 
     room: str
     joined: tuple[User, ...]
@@ -69,7 +70,7 @@ class Presence:
 
 @dataclass(frozen=True)
 class Gap:
-    """Messages of a room were missed and can't be read any more: load it anew."""
+    """Messages of a room were missed and are no longer in the history: reload the room."""
 
     room: str
 
@@ -82,8 +83,8 @@ class History:
     """Messages of a room, oldest first.
 
     Args:
-        complete: nothing between `after` and the first of them is missing.
-        more: there are more behind the last one.
+        complete: no message between `after` and the first one is missing.
+        more: there are further messages after the last one.
     """
 
     messages: tuple[Message, ...]
@@ -93,7 +94,7 @@ class History:
 
 @dataclass(frozen=True)
 class People:
-    """Who is in a room. `total`: how many they are; `users` names 1,000 at most."""
+    """The users in a room. `total`: their number; `users` has at most 1,000."""
 
     users: tuple[User, ...]
     total: int
@@ -127,7 +128,7 @@ def texts(values: Iterable[object]) -> Iterable[str]:
 
 
 def session(data: object) -> Session | None:
-    """What `joined` says; None where it is not that."""
+    """The session of a `joined` event; None if it is invalid."""
     if not isinstance(data, dict):
         return None
     me, expires_at = user(data.get("user")), number(data.get("expires_at"))
@@ -137,9 +138,9 @@ def session(data: object) -> Session | None:
 
 
 def message(frame: dict[str, Any]) -> Message | None:
-    """What was said or published, as it came live; None for another event.
+    """A live message or published event; None for another event.
 
-    What a backend published is told by its `room` beside `data`, whatever its data looks like.
+    An event of a backend is recognised by its `room` next to `data`, whatever its data contains.
     """
     if isinstance(room := frame.get("room"), str):
         return _published(room, frame)
@@ -168,7 +169,7 @@ def entry(value: object) -> Message | None:
 
 
 def history(value: object) -> History:
-    """An answer to `history`."""
+    """A reply to `history`."""
     if not isinstance(value, dict):
         return History((), complete=False, more=False)
     listed = value.get("messages")

@@ -23,42 +23,42 @@ AGENT = f"usher-client/{__version__} (Python)"
 
 
 def base_of(url: str) -> str:
-    """The address of a server, with the path that it is below, without a slash at its end.
+    """The URL of a server, including its path prefix, without a trailing slash.
 
     Raises:
-        Misuse: it is no http or https address, or holds a user, a query or a fragment.
+        Misuse: it is not an http or https URL, or contains a user, a query or a fragment.
     """
     parts = urlsplit(url.strip())
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise Misuse("url: an address such as https://usher.example")
+        raise Misuse("url: must be a URL such as https://usher.example")
     if parts.query or parts.fragment or parts.username or parts.password:
-        raise Misuse("url: without user, query and fragment")
+        raise Misuse("url: must not contain a user, query or fragment")
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
 
 
 def _trust(base: str) -> ssl.SSLContext | bool:
-    """Whose certificates are good. Reading them takes a while, and http needs none: an empty
-    context trusts nobody."""
+    """The trusted certificate authorities. Loading them takes a while, and http needs none, for
+    which the context is empty."""
     return True if base.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @dataclass(frozen=True, repr=False)
 class Answer:
-    """An HTTP response, of Usher or of a proxy."""
+    """An HTTP response of Usher or a proxy."""
 
     status: int
     headers: httpx.Headers
     content: bytes
 
     def parsed(self) -> Any:
-        """Its JSON; None where it has none, such as a proxy's page."""
+        """Its JSON; None if it has none, such as a proxy's page."""
         try:
             return json.loads(self.content)
         except (ValueError, RecursionError):
             return None
 
     def date(self) -> float | None:
-        """When it was given, by the server's clock: epoch seconds."""
+        """Its time by the server's clock, epoch seconds."""
         try:
             return parsedate_to_datetime(self.headers.get("Date", "")).timestamp()
         except (ValueError, TypeError):
@@ -68,7 +68,7 @@ class Answer:
         """The JSON of a successful response.
 
         Raises:
-            UsherError: it is not; see `error`.
+            UsherError: it is not successful; see `error`.
         """
         if self.status == httpx.codes.NO_CONTENT:
             return None
@@ -78,11 +78,11 @@ class Answer:
         raise self.error()
 
     def error(self) -> UsherError:
-        """What it refuses: only a problem document with a `code` is Usher's own word."""
+        """Its error. Only a problem document with a `code` is a response of Usher."""
         body, after = self.parsed(), retry_after(self.headers)
         is_problem = self.headers.get("Content-Type", "").startswith(PROBLEM)
         if not is_problem or not isinstance(body, dict) or not isinstance(body.get("code"), str):
-            title = f"HTTP {self.status}, not of Usher"
+            title = f"HTTP {self.status}, not from Usher"
             return Unreachable(title, status=self.status, retry_after=after)
         said = body.get("detail") or body.get("title")
         error = refusal(body["code"], said, status=self.status, retry_after=after)
@@ -95,12 +95,12 @@ class Answer:
 
 
 class Http:
-    """Calls to one server. It never follows a redirect: a credential stays where it was sent.
+    """Calls to one server. No redirect is followed, so a credential is sent to no other server.
 
     Args:
-        base: as `base_of` gives it.
-        timeout: seconds for one call, from its beginning to the end of its answer.
-        transport: another way to the server, for tests.
+        base: as returned by `base_of`.
+        timeout: seconds for one call, from its beginning to the end of the response.
+        transport: another transport, for tests.
     """
 
     def __init__(
@@ -121,11 +121,11 @@ class Http:
         await self._client.aclose()
 
     async def call(self, method: str, path: str, **more: Any) -> Any:
-        """As `fetch`; gives the JSON of the answer, or None where that has no body.
+        """Like `fetch`, but returns the JSON of the response, or None if it has no body.
 
         Raises:
-            Refused: Usher's own answer, as one of its subclasses.
-            Unreachable: no answer, or somebody else's.
+            Refused: Usher refused the call; one of the subclasses.
+            Unreachable: no response, or not from Usher.
         """
         return (await self.fetch(method, path, **more)).json()
 
@@ -139,17 +139,17 @@ class Http:
         form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One call.
+        """Make one call.
 
         Raises:
-            Unreachable: no answer.
+            Unreachable: no response.
         """
         sent = dict(headers or {})
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"
         try:
             request = self._client.build_request(method, path, json=body, data=form, headers=sent)
-            # httpx bounds each step; a body that drips would pass all of them.
+            # httpx limits each step; a body that arrives slowly would pass all of them.
             return await asyncio.wait_for(self._exchange(request), self._timeout)
         except (
             httpx.HTTPError,
@@ -158,7 +158,7 @@ class Http:
             UnicodeError,
             asyncio.TimeoutError,
         ) as error:
-            # Not `from error`: httpx's errors carry the request, which has the credential.
+            # Not `from error`: errors of httpx contain the request, and so the credential.
             raise Unreachable(f"{method} {path}: {type(error).__name__}") from None
 
     async def _exchange(self, request: httpx.Request) -> Answer:
@@ -174,12 +174,13 @@ async def _content(answer: httpx.Response) -> bytes:
     async for part in answer.aiter_bytes():
         found += part
         if len(found) > MAX_ANSWER_BYTES:
-            raise Unreachable("an answer without an end", status=answer.status_code)
+            raise Unreachable("an incomplete response", status=answer.status_code)
     return bytes(found)
 
 
 def retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds to wait (RFC 9110 section 10.2.3); a date counts from the answer's own `Date`."""
+    """Seconds to wait (RFC 9110 section 10.2.3); a date is relative to the `Date` of the
+    response."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit() and len(text) < 10:
         return seconds(int(text)) or None

@@ -1,4 +1,4 @@
-"""The queue of a room's events for the app. It is bounded, and reports lost events by a gap."""
+"""The bounded queue of a room's events for the app. It reports dropped events as a gap."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ class Inbox:
     """Events of one room.
 
     Args:
-        limit: events that may wait. Beyond it the oldest go, and a Gap is told in their place.
+        limit: the maximum number of queued events. Beyond it, the oldest are dropped and replaced
+            by a Gap.
     """
 
     def __init__(self, room: str, limit: int) -> None:
@@ -26,10 +27,10 @@ class Inbox:
         self._news = asyncio.Event()
 
     def put(self, event: Event) -> None:
-        """Keep one for the app."""
+        """Queue an event for the app."""
         if len(self._events) >= self._limit:
             if isinstance(event, Typing):
-                return  # nothing that is missed
+                return  # no loss to report
             self._events.popleft()
             self._lost = True
         self._events.append(event)
@@ -48,7 +49,7 @@ class Inbox:
         """The next event; None at the end.
 
         Raises:
-            UsherError: why it ended.
+            UsherError: the reason for its end.
         """
         while True:
             if self._lost:

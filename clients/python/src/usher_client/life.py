@@ -1,4 +1,4 @@
-"""What follows on the end of a connection. No sockets, no timers."""
+"""Decides what follows the end of a connection, without sockets and timers."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from usher_client.errors import End, Retry
 from usher_client.wire import retry_of
 
 MAX_ATTEMPT = 30
-"""2 ** 30 pauses are beyond every ceiling."""
+"""2 ** 30 exceeds every upper limit of a pause."""
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a client is.
+    """The state of a client.
 
     Args:
         code, reason, retry: how the last connection ended, while waiting or closed.
-        attempt: connections that failed since one last lasted.
+        attempt: the number of failed connections since the last stable one.
         pause: seconds until the next attempt, while waiting.
     """
 
@@ -37,7 +37,7 @@ class Life:
 
     Args:
         renew: whether the next attempt needs a newer token than the last.
-        proven: whether one has joined: what the app gave is good.
+        proven: whether one has joined, which shows that the app's options are valid.
     """
 
     backoff: float
@@ -49,17 +49,17 @@ class Life:
     def lost(self, end: End) -> State:
         """A connection or an attempt has ended. Returns `waiting` with a pause, or `closed`.
 
-        The pauses have full jitter, so that a restart is not followed by a stampede.
+        The pauses have full jitter, so that clients do not all reconnect at once after a restart.
         """
         retry = retry_of(end)
         if end.reason == "misuse" and self.proven:
-            retry = "backoff"  # a token source that has worked is not wrong: it is tried again
+            retry = "backoff"  # a token source that has worked before is retried
         seen = State("waiting", end.code, end.reason, retry)
         if retry in {"never", "login"}:
             self.renew = False
             return replace(seen, name="closed")
         self.renew = self.renew or retry == "refresh"
-        # An expired token is renewed at once, but only once: then it backs off like the others.
+        # An expired token is refreshed at once, but only once. After that, back-off applies.
         at_once = retry == "refresh" and self.attempt == 0
         self.attempt = min(self.attempt + 1, MAX_ATTEMPT)
         if at_once:

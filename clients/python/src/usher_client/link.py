@@ -27,7 +27,7 @@ from usher_client.socket import Connection, Frame, Times
 from usher_client.wire import end_of, error_of, number
 
 RENEW_AHEAD_SECONDS = 45.0
-"""The server says `token-expiring` 60 seconds ahead; this is the backstop."""
+"""The server sends `token-expiring` 60 seconds ahead. This applies if that event is lost."""
 RENEW_AGAIN_SECONDS = 5.0
 CLOSED_BY_CLIENT = End(1000, "closed_by_client", "never")
 INTERNAL = End(1011, "internal", "never")
@@ -36,19 +36,24 @@ log = logging.getLogger("usher_client")
 
 
 class Link:
-    """One socket after the other.
+    """Keeps one socket open, over reconnects.
 
     Args:
-        tell: called with each new state.
-        max_pending: requests that may wait for a reply at once.
+        notify: called with each new state.
+        max_pending: the number of requests that may wait for a reply at once.
     """
 
     def __init__(
-        self, base: str, times: Times, tell: Callable[[State], object], max_pending: int, limit: int
+        self,
+        base: str,
+        times: Times,
+        notify: Callable[[State], object],
+        max_pending: int,
+        limit: int,
     ) -> None:
         self._base = base
         self._times = times
-        self._watchers: dict[object, Callable[[State], object]] = {object(): tell}
+        self._watchers: dict[object, Callable[[State], object]] = {object(): notify}
         self._max_pending = max_pending
         self.rooms = Rooms(self.request, self.send, limit)
         self.state = State("idle")
@@ -68,7 +73,7 @@ class Link:
         """Connect, and stay connected until `close` or an end that forbids it.
 
         Raises:
-            UsherError: it was given up before the first join.
+            UsherError: the client gave up before the first join.
         """
         if self.session is not None:
             return self.session
@@ -93,10 +98,10 @@ class Link:
         self._finish(State("closed", 1000, CLOSED_BY_CLIENT.reason, "never"), None)
 
     async def request(self, event: str, data: object, timeout: float | None = None) -> Any:
-        """Send an event over the joined socket; gives the data of its reply.
+        """Send an event over the joined socket. Returns the data of the reply.
 
         Raises:
-            NotConnected: there is none just now.
+            NotConnected: there is none at the moment.
             UsherError: see Connection.request.
         """
         if self.session is None or self._connection is None:
@@ -104,11 +109,11 @@ class Link:
         return await self._connection.request(event, data, timeout)
 
     async def send(self, event: str, data: object) -> None:
-        """Send an event over the joined socket, and ask for no reply.
+        """Send an event over the joined socket, without a reply.
 
         Raises:
-            NotConnected: there is none just now.
-            TimedOut: the line takes nothing.
+            NotConnected: there is none at the moment.
+            TimedOut: the connection accepts no data.
         """
         if self.session is None or self._connection is None:
             raise NotConnected("there is no joined socket")
@@ -122,7 +127,7 @@ class Link:
                 end = await self._attempt()
                 self._let_go()
                 if self._running is None:
-                    return  # `close` tells the rest
+                    return  # `close` reports the rest
                 state = self._life.lost(end)
                 if state.name == "closed":
                     self._running = None
@@ -131,7 +136,7 @@ class Link:
                 if state.pause > 0:
                     self._set(state)
                     await asyncio.sleep(state.pause)
-        except Exception:  # our own fault: whoever waits is told; raised again
+        except Exception:  # a bug: reported to all who wait, and raised again
             self._running = None
             self._let_go()
             self._finish(
@@ -180,10 +185,10 @@ class Link:
         self.rooms.finish(error)
         self._set(state)
 
-    def watch(self, tell: Callable[[State], object]) -> Callable[[], None]:
+    def watch(self, notify: Callable[[State], object]) -> Callable[[], None]:
         """Call a function with each new state. Returns a function that stops this."""
         name = object()
-        self._watchers[name] = tell
+        self._watchers[name] = notify
 
         def end() -> None:
             self._watchers.pop(name, None)
@@ -192,13 +197,13 @@ class Link:
 
     def _set(self, state: State) -> None:
         self.state = state
-        for tell in tuple(self._watchers.values()):
+        for notify in tuple(self._watchers.values()):
             try:
-                tell(state)
-            except Exception:  # the app's own function: its mistakes do not cut the line
+                notify(state)
+            except Exception:  # an error in the app's function must not end the connection
                 log.exception("on_state failed")
 
-    # ---- what the server tells -----------------------------------------------------------------
+    # ---- events of the server ------------------------------------------------------------------
 
     def _on_frame(self, frame: Frame) -> None:
         event, data = frame["event"], frame.get("data")
@@ -242,7 +247,7 @@ class Link:
     # ---- renewing ------------------------------------------------------------------------------
 
     def _watch_expiry(self, expires_at: float) -> None:
-        """Renew in time even where the server's word is lost."""
+        """Refresh in time even if the server's event is lost."""
         if self._offset is None:
             return
         if self._backstop is not None:
@@ -259,7 +264,7 @@ class Link:
             self._renewal = self._spawn(self._renew(self._connection))
 
     async def renew(self) -> None:
-        """Have an open socket go on with the newest token, as after a step-up."""
+        """Refresh an open socket with the newest token, as after a step-up."""
         self._renew_soon()
         if self._renewal is not None:
             await asyncio.wait({self._renewal})
@@ -272,7 +277,7 @@ class Link:
                 data = {"token": token}
                 answer = await connection.request("token-refresh", data, urgent=True)
             except IdentityMismatch:
-                # The sign-in is another user's by now: this socket must not go on as before.
+                # Another user has signed in meanwhile: this socket must not continue.
                 connection.drop(End(4401, "identity_mismatch"))
             except (SignInNeeded, Misuse):
                 return  # the server ends the socket in time, and says why
@@ -293,6 +298,6 @@ class Link:
 
 
 def _seen(first: asyncio.Future[Session]) -> None:
-    """Whoever asked to connect may be gone: the error was not overlooked."""
+    """Retrieve the error, because the task that waited may be cancelled."""
     if not first.cancelled():
         first.exception()

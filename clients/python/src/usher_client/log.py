@@ -1,4 +1,4 @@
-"""A room's messages over all connections: handed on in order and once."""
+"""Delivers a room's messages in order and once, over all connections."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from usher_client.events import Event, Gap, History, Message
 MAX_HELD = 1000
 """The number of messages that the server keeps of a room by default; older ones are lost there."""
 MAX_LATE = 200
-"""Messages that may be read in the history before they come live."""
+"""The number of messages that may be read in the history before they arrive live."""
 
 
 class RoomLog:
-    """What was said in one room.
+    """The messages of one room.
 
     Args:
         deliver: called with each event, in order.
@@ -24,7 +24,7 @@ class RoomLog:
         self.name = name
         self._deliver = deliver
         self.last: str | None = None
-        """The id of the last message that was handed on."""
+        """The id of the last delivered message."""
         self._entered_at: float | None = None
         self._since: float | None = None
         self._held: list[Message] | None = None
@@ -37,14 +37,13 @@ class RoomLog:
         return self._held is not None
 
     def claim(self) -> bool:
-        """Whether missed messages have to be read. True only for the first caller, who reads
-        them."""
+        """Whether the caller has to read missed messages. True only for the first caller."""
         free = self._held is not None and not self._claimed
         self._claimed = self._claimed or free
         return free
 
     def joined(self, offset: float | None) -> None:
-        """A socket has entered the room. If another one was in it before, live messages now wait.
+        """A socket has joined the room. If another one was in it before, live messages are queued.
 
         Args:
             offset: see `clock`.
@@ -57,12 +56,12 @@ class RoomLog:
             self._held, self._read, self._claimed = [], {}, False
 
     def left(self) -> None:
-        """Nothing of the room is missed from now on."""
+        """Stop following the room: messages from now on are not missed."""
         self._held, self._entered_at, self._since, self.last = None, None, None, None
 
     def clock(self, offset: float) -> None:
-        """The server's clock (epoch seconds) less the monotonic one, rather too small: it tells
-        by the server's clock when the room was entered."""
+        """The server's clock (epoch seconds) minus the monotonic one, never too large. It
+        determines when the room was joined by the server's clock."""
         if self._since is None and self._entered_at is not None:
             self._since = self._entered_at + offset
 
@@ -85,8 +84,8 @@ class RoomLog:
     def page(self, page: History, *, first: bool) -> None:
         """Receive a page of missed messages.
 
-        Of a room of which nothing was heard yet the history is read from its beginning. What was
-        said before it was entered is passed over, and a history that reaches back so far is whole.
+        For a room without a received message, the history is read from its beginning. Messages from
+        before the join are skipped, and a history that reaches back to the join is complete.
         """
         reaches = bool(page.messages) and self._is_old(page.messages[0])
         if first and not page.complete and not reaches:
@@ -114,6 +113,6 @@ class RoomLog:
     def _live(self, message: Message) -> None:
         if message.id in self._read:
             return
-        # The history and sockets have one order, but what was read may come late for a while.
+        # The history and sockets have the same order, but read messages may still arrive live.
         self.last = message.id
         self._deliver(message)

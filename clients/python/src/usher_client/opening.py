@@ -1,4 +1,4 @@
-"""Opens a WebSocket, or says how the attempt ended."""
+"""Opens a WebSocket, or returns how the attempt ended."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ else:
 
 
 class QuietLog(_Adapter):
-    """websockets' log without its debug level, which writes headers and frames: tokens."""
+    """The log of websockets without the debug level, which contains headers and frames, and so
+    tokens."""
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's own name
         return level > logging.DEBUG and super().isEnabledFor(level)
 
 
 class _Connector(connect):
-    """Follows no redirect: the token is in the handshake, and is for this server alone."""
+    """Follows no redirect, because the handshake contains the token for this server."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
@@ -45,10 +46,10 @@ async def open_connection(
     on_heartbeat: Callable[[float], None],
     max_pending: int,
 ) -> Connection | End:
-    """Open a socket, or say how the attempt ended.
+    """Open a socket, or return how the attempt ended.
 
     Args:
-        base: the server's http or https address.
+        base: the server's http or https URL.
         token: an access token.
     """
     try:
@@ -65,7 +66,7 @@ async def open_connection(
             logger=QuietLog(logging.getLogger("usher_client.websocket"), None),
         )
         line = await opening
-    except ValueError as error:  # a token that is no word of a header
+    except ValueError as error:  # the token has characters that a header cannot contain
         raise Misuse("the token cannot be sent") from error
     except InvalidStatus as error:
         return _refused(error)
@@ -78,8 +79,8 @@ async def open_connection(
 def _refused(error: InvalidStatus) -> End:
     """A handshake that was answered with a status.
 
-    With the token in the subprotocol Usher refuses it by a close code. What has a status is said
-    before a credential is looked at, or by a proxy: none of these ends a client.
+    Usher refuses a token in the subprotocol with a close code. A response with a status was sent
+    before the credential was checked, or by a proxy, so none of them ends a client.
     """
     status = error.response.status_code
     after = retry_after_of(error)
@@ -89,7 +90,7 @@ def _refused(error: InvalidStatus) -> End:
 
 
 def retry_after_of(error: InvalidStatus) -> float:
-    """Seconds that the answer asks to wait."""
+    """The pause that the response requests, in seconds."""
     found = error.response.headers
     wanted = {name: found[name] for name in ("Retry-After", "Date") if name in found}
     return retry_after(httpx.Headers(wanted)) or 0.0

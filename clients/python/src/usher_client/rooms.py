@@ -27,7 +27,7 @@ JOIN_AGAIN_SECONDS = 5.0
 
 
 class Asks(Protocol):
-    """Sends an event and gives the data of its reply."""
+    """Sends an event and returns the data of the reply."""
 
     def __call__(
         self, event: str, data: object, timeout: float | None = None
@@ -35,19 +35,19 @@ class Asks(Protocol):
 
 
 class Says(Protocol):
-    """Sends an event, and asks for no reply."""
+    """Sends an event without a reply."""
 
     def __call__(self, event: str, data: object) -> Awaitable[None]: ...
 
 
 class Room:
-    """One room. It collects events from its creation on, over all connections.
+    """One room. It queues events from its creation on, over all connections.
 
         async for message in room:
             print(message.sender, message.data)
 
-    The iteration ends when the client is closed or the room left. It raises what ended it
-    otherwise: SignInNeeded, Forbidden, ConnectionEnded.
+    The iteration ends when the client is closed or leaves the room. If something else ends it, it
+    raises SignInNeeded, Forbidden or ConnectionEnded.
     """
 
     def __init__(
@@ -64,25 +64,25 @@ class Room:
         return f"Room({self.name!r})"
 
     async def send(self, data: object) -> str:
-        """Say something; gives the message's id.
+        """Send a message. Returns its id.
 
         Raises:
             Forbidden: no right to write, or no such room.
-            RateLimited: `retry_after` says when to come back.
-            TimedOut, ConnectionEnded: it may have been said or not.
-            NotConnected, TooBig, Busy, Misuse: it was not.
+            RateLimited: retry after `retry_after`.
+            TimedOut, ConnectionEnded: it may or may not have been sent.
+            NotConnected, TooBig, Busy, Misuse: it was not sent.
         """
         answer = await self._ask("message", {"room": self.name, "data": data})
         found = answer.get("id") if isinstance(answer, dict) else None
         return found if isinstance(found, str) else ""
 
     async def history(self, after: str | None = None) -> History:
-        """A page of the messages after a message, or of all that are kept; oldest first."""
+        """A page of the messages after a message, or of the whole history; oldest first."""
         data = {"room": self.name} if after is None else {"room": self.name, "after": after}
         return events.history(await self._ask("history", data))
 
     async def presence(self) -> People:
-        """Who is here, on every node."""
+        """The users in the room, on all nodes."""
         answer = await self._ask("presence", {"room": self.name})
         found = answer if isinstance(answer, dict) else {}
         people = events.users(found.get("users"))
@@ -90,8 +90,8 @@ class Room:
         return People(people, total if isinstance(total, int) else len(people))
 
     async def typing(self) -> None:
-        """Let the others see that somebody is typing. There is no reply, and no word of a refusal:
-        it is not worth one.
+        """Notify the others that the user is typing. There is no reply, and a refusal is not
+        reported.
 
         Raises:
             NotConnected: there is no joined socket.
@@ -99,7 +99,7 @@ class Room:
         await self._say("typing", {"room": self.name})
 
     async def leave(self) -> None:
-        """Leave, also after reconnects. `Usher.room` enters it again."""
+        """Leave the room, also after reconnects. `Usher.room` joins it again."""
         self._leave(self.name)
         with suppress(NotConnected, ConnectionEnded):  # the next socket leaves at once
             await self._ask("leave", {"room": self.name})
@@ -117,15 +117,15 @@ class Room:
         raise StopAsyncIteration
 
     async def events(self) -> AsyncIterator[Event]:
-        """Everything that is told here: Message, Typing, Presence and Gap. In place of the plain
-        iteration, not beside it: both take from the same."""
+        """All events: Message, Typing, Presence and Gap. Use it instead of the plain iteration, not
+        together with it, because both read the same queue."""
         while (event := await self._inbox.get()) is not None:
             yield event
 
 
 @dataclass
 class _RoomState:
-    """What is kept of a room that the app has opened."""
+    """The state of a room that the app uses."""
 
     room: Room
     inbox: Inbox
@@ -137,7 +137,7 @@ class Rooms:
 
     Args:
         ask, say: send an event over the joined socket.
-        limit: events of one room that may wait for the app.
+        limit: the number of events of a room that may be queued for the app.
     """
 
     def __init__(self, ask: Asks, say: Says, limit: int) -> None:
@@ -173,17 +173,17 @@ class Rooms:
             kept.log.left()
             kept.inbox.finish(None)
 
-    # ---- what the connection tells -------------------------------------------------------------
+    # ---- events of the connection --------------------------------------------------------------
 
     def clock(self, offset: float) -> None:
-        """The server's clock less the monotonic one."""
+        """The server's clock minus the monotonic one."""
         self._offset = offset
         for kept in self._rooms.values():
             kept.log.clock(offset)
 
     def joined(self, session: Session) -> None:
         """A socket has joined."""
-        if self._user_id not in {"", session.user.id}:  # nothing of the user before counts
+        if self._user_id not in {"", session.user.id}:  # the state of the previous user is dropped
             self._left.clear()
             for kept in self._rooms.values():
                 kept.log.left()
@@ -208,7 +208,7 @@ class Rooms:
                 kept.log.joined(self._offset)
             elif name in before and name not in self._in:
                 kept.log.left()
-                kept.inbox.finish(Forbidden(f"no right in {name} any more"))
+                kept.inbox.finish(Forbidden(f"the right in {name} was revoked"))
         self._spawn(self._catch_up())
 
     def receive(self, frame: dict[str, Any]) -> None:
@@ -243,7 +243,7 @@ class Rooms:
         return self._ask("history", question)
 
     async def _join(self, kept: _RoomState) -> None:
-        """Go into a room that the socket is not in by itself."""
+        """Join a room that the socket has not joined automatically."""
         while True:
             try:
                 await self._ask("join", {"room": kept.log.name})
@@ -261,5 +261,5 @@ class Rooms:
                 return
 
     async def _send_leave(self, name: str) -> None:
-        with suppress(UsherError):  # the app is told nothing of the room in any case
+        with suppress(UsherError):  # the app gets no events of the room in any case
             await self._ask("leave", {"room": name})

@@ -1,4 +1,4 @@
-"""One open WebSocket: frames, replies, signs of life."""
+"""One open WebSocket: frames, replies, heartbeats."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Frame = dict[str, Any]
 
 
 class CountingConnection(ClientConnection):
-    """Counts received bytes: each is a sign of life, also within a large frame."""
+    """Counts received bytes: each shows that the connection is alive, also within a large frame."""
 
     received = 0
 
@@ -44,10 +44,10 @@ class Times:
     """Seconds.
 
     Args:
-        heartbeat: mean pause between heartbeats, ± 20 %.
-        timeout: for a reply, a call, a sign of life, and from a socket's beginning to joined.
-        backoff: ceiling of the first pause between attempts, doubled each time.
-        max_backoff: the highest ceiling.
+        heartbeat: mean interval of heartbeats, ± 20 %.
+        timeout: for a reply, a call, received data, and from opening a socket to `joined`.
+        backoff: the upper limit of the first pause between attempts; it doubles each time.
+        max_backoff: the highest upper limit.
     """
 
     heartbeat: float = 12.5
@@ -66,10 +66,10 @@ class Connection:
     """One socket. `run` reads it to its end.
 
     Args:
-        hear: told each frame that is no reply, in order.
-        beaten: told the server's clock (epoch seconds) less this machine's monotonic clock, after
-            each heartbeat.
-        max_pending: requests that may wait for a reply at once.
+        on_frame: called with each frame that is not a reply, in order.
+        on_heartbeat: called after each heartbeat with the server's clock (epoch seconds) minus this
+            machine's monotonic clock.
+        max_pending: the number of requests that may wait for a reply at once.
     """
 
     def __init__(
@@ -108,14 +108,14 @@ class Connection:
         return self._end
 
     def drop(self, end: End) -> None:
-        """Let go of the socket at once, without waiting for the other side."""
+        """Drop the socket at once, without a closing handshake."""
         if self._end is not None:
             return
         self._end = replace(end, **self._closing)
         for waiter in self._pending.values():
             if not waiter.reply.done():
                 waiter.reply.set_exception(ConnectionEnded(end=self._end))
-                waiter.reply.exception()  # whoever asked may be gone
+                waiter.reply.exception()  # the task that waited may be cancelled
         self._pending.clear()
         self._line.transport.abort()
 
@@ -174,22 +174,22 @@ class Connection:
     async def request(
         self, event: str, data: object = None, timeout: float | None = None, *, urgent: bool = False
     ) -> Any:
-        """Send an event and wait for its reply; gives its data.
+        """Send an event and wait for its reply. Returns the data of the reply.
 
         Args:
             timeout: seconds.
-            urgent: the client's own: never Busy.
+            urgent: a request of the client itself, which is never Busy.
 
         Raises:
             Refused: the server's error.
             TimedOut: no reply in time.
-            ConnectionEnded: before a reply came. What was asked may have happened.
+            ConnectionEnded: before the reply. The request may have been processed.
             Busy, TooBig, Misuse: nothing was sent.
         """
         if self._end is not None:
             raise ConnectionEnded(end=self._end)
         if not urgent and self._asked >= self._max_pending:
-            raise Busy(f"{self._asked} requests wait for replies")
+            raise Busy(f"{self._asked} requests are waiting for replies")
         frame_id = self._next_id
         text = encode(event, data, frame_id)
         self._next_id += 1
@@ -206,10 +206,10 @@ class Connection:
             self._asked -= not urgent
 
     async def send(self, event: str, data: object) -> None:
-        """Send an event that asks for no reply.
+        """Send an event without a reply.
 
         Raises:
-            TimedOut: the line takes nothing.
+            TimedOut: the connection accepts no data.
             TooBig, Misuse: nothing was sent.
         """
         text = encode(event, data, None)
@@ -220,18 +220,18 @@ class Connection:
             raise TimedOut(f"{event} could not be sent in time") from None
 
     async def _ask(self, text: str, reply: asyncio.Future[Any]) -> Any:
-        with suppress(ConnectionClosed):  # `run` sees it too, and tells all who wait
+        with suppress(ConnectionClosed):  # `run` gets it too, and notifies all who wait
             await self._line.send(text)
         return await reply
 
-    # ---- signs of life -------------------------------------------------------------------------
+    # ---- heartbeats ----------------------------------------------------------------------------
 
     async def send_heartbeat(self) -> None:
-        """One heartbeat. Without any sign of life the connection is over; a slow line that still
-        takes or brings bytes is not.
+        """Send one heartbeat. If no data is transferred meanwhile, the connection is dead; a slow
+        one that still sends or receives is not.
 
         Raises:
-            UsherError: it was not answered.
+            UsherError: there was no reply.
         """
         watch = asyncio.ensure_future(self._watch())
         try:
@@ -248,7 +248,8 @@ class Connection:
             asked = monotonic()
             await asyncio.sleep(self._times.timeout)
             if monotonic() - asked > self._times.timeout + STOOD_STILL_SECONDS:
-                continue  # this process stood still: what came meanwhile has not been read yet
+                # This process was suspended: data received meanwhile has not been read yet.
+                continue
             if self._line.received > before[0]:
                 continue
             if self._line.transport.get_write_buffer_size() < before[1]:
@@ -264,7 +265,7 @@ class Connection:
             try:
                 await self.send_heartbeat()
             except UsherError:
-                pass  # refused, or over: the next one tells
+                pass  # refused, or ended: the next one shows it
             else:
                 if not first:
                     on_lasting()

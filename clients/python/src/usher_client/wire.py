@@ -1,4 +1,4 @@
-"""What the client knows of the wire: limits, close codes, frames. No input, no output."""
+"""The protocol: limits, close codes, frames. It does no I/O."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from usher_client.errors import (
 
 PROTOCOL = "usher.v1"
 MAX_FRAME_BYTES = 64 * 1024
-"""The largest frame that the server takes."""
+"""The largest frame that the server accepts."""
 MAX_RECEIVED_BYTES = 1024 * 1024
-"""The largest one that is taken from it: a message may come with more around it."""
+"""The largest frame that is accepted from the server, which adds members to a message."""
 LONGEST_PAUSE_SECONDS = 3600.0
 
 RETRY: Mapping[int, Retry] = {
@@ -35,14 +35,14 @@ RETRY: Mapping[int, Retry] = {
     4410: "login",
     4419: "refresh",
 }
-"""What may follow on each of Usher's close codes. Any other is one that something between here and
-Usher made, or a connection that was lost: back-off."""
+"""The retry class of each of Usher's close codes. Any other code comes from something in between,
+or means a lost connection: back-off."""
 
 _ENDS: Mapping[str, tuple[int, str]] = {
     "misuse": (4400, "misuse"),
     "bad_request": (4400, "bad_request"),
     "unauthenticated": (4401, "unauthenticated"),
-    "token_expired": (4401, "unauthenticated"),  # of a refresh: it can't be renewed
+    "token_expired": (4401, "unauthenticated"),  # of a refresh: it cannot be refreshed
     "forbidden": (4403, "forbidden"),
     "origin_refused": (4403, "forbidden"),
     "identity_mismatch": (4401, "identity_mismatch"),
@@ -52,15 +52,14 @@ _ENDS: Mapping[str, tuple[int, str]] = {
 
 
 def retry_of(end: End) -> Retry:
-    """What may follow: the server's own word, or that of the close code."""
+    """The retry class sent by the server, or that of the close code."""
     return end.retry or RETRY.get(end.code, "backoff")
 
 
 def end_of(error: UsherError) -> End:
-    """Read an error of getting a credential as if the server had closed the socket with it.
+    """Convert an error of getting a credential to the end that Usher would have sent.
 
-    Only an answer of Usher's own may end a client: a proxy's 404 in the middle of a deployment
-    may not.
+    Only a response of Usher may end a client; a proxy's 404 during a deployment may not.
     """
     after = error.retry_after or 0.0
     if (known := _ENDS.get(error.code)) is not None:
@@ -73,14 +72,14 @@ def end_of(error: UsherError) -> End:
 def error_of(end: End) -> UsherError:
     """The error for the end of a connection."""
     if retry_of(end) in {"login", "refresh"}:
-        return SignInNeeded(f"the sign-in is over: {end.reason}", code=end.reason, end=end)
+        return SignInNeeded(f"the login session has ended: {end.reason}", code=end.reason, end=end)
     if end.reason == "misuse":
         return Misuse("the credential cannot be used", end=end)
-    return ConnectionEnded(f"the connection is over: {end.code} {end.reason}", end=end)
+    return ConnectionEnded(f"the connection has ended: {end.code} {end.reason}", end=end)
 
 
 def refusal(code: object, message: object, **more: Any) -> Refused:
-    """The error of an answer that is Usher's own."""
+    """The error of a response of Usher."""
     word = code if isinstance(code, str) else "unknown"
     said = message if isinstance(message, str) else ""
     return BY_CODE.get(word, Refused)(said, code=word, **more)
@@ -90,8 +89,8 @@ def encode(event: str, data: object, frame_id: int | None) -> str:
     """A frame as text.
 
     Raises:
-        Misuse: the data is no JSON.
-        TooBig: it is more than the server takes.
+        Misuse: the data cannot be encoded as JSON.
+        TooBig: it is larger than the server accepts.
     """
     frame: dict[str, object] = {"event": event}
     if frame_id is not None:
@@ -102,9 +101,11 @@ def encode(event: str, data: object, frame_id: int | None) -> str:
         text = json.dumps(frame, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:
-        raise Misuse(f"data of {event} is no JSON: {type(error).__name__}") from error
+        raise Misuse(
+            f"data of {event} cannot be encoded as JSON: {type(error).__name__}"
+        ) from error
     if size > MAX_FRAME_BYTES:
-        raise TooBig(f"{size} bytes; a frame has {MAX_FRAME_BYTES} at most")
+        raise TooBig(f"{size} bytes; a frame has at most {MAX_FRAME_BYTES}")
     return text
 
 
@@ -127,7 +128,7 @@ def seconds(value: object) -> float:
 
 
 def number(value: object) -> float | None:
-    """A number of JSON."""
+    """A JSON number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -138,7 +139,7 @@ def number(value: object) -> float | None:
 
 
 def closing(data: object) -> dict[str, Any]:
-    """What the event `closing` says of the end that follows: members of End."""
+    """The members of End that the event `closing` announces."""
     if not isinstance(data, dict):
         return {}
     said: dict[str, Any] = {"after": seconds(data.get("after"))}

@@ -1,13 +1,13 @@
 """For the backend of an app on top of Usher.
 
-- `Introspection`: ask Usher who a token stands for; a logout is seen at once, or after the cache.
-- `AppTokens`: check an app token offline.
-- `Backend`: publish events to users, and other calls by API key.
-- `verify_webhook`: whether a webhook is Usher's.
+- `Introspection`: ask Usher for the user of a token. A logout takes effect once the cache expires.
+- `AppTokens`: verify an app token offline.
+- `Backend`: publish events to users, and other calls with an API key.
+- `verify_webhook`: verify that a webhook was sent by Usher.
 - `usher_client.backend.asgi`, `.wsgi`, `.tornado`: middleware.
 
-`check` gives a Caller, or None for a token that is good for nothing. Where nobody can say now it
-raises Unavailable or Unreachable: answer 503, and not 401.
+`check` returns a Caller, or None for an invalid token. If this cannot be determined now, it raises
+Unavailable or Unreachable: respond with 503, not 401.
 """
 
 from __future__ import annotations

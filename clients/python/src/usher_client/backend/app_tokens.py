@@ -1,4 +1,4 @@
-"""Checking an app token offline, with the server's public keys."""
+"""Verifies app tokens offline, with the server's public keys."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ ALGORITHM = "ES256"
 TYPE = "at+jwt"
 NEEDED = ["iss", "aud", "sub", "sid", "jti", "iat", "exp"]
 KEEP_SECONDS = 300.0
-"""As the key set's own Cache-Control says."""
+"""The max-age in the Cache-Control of the key set."""
 AGAIN_SECONDS = 10.0
 """Minimum interval of fetches for unknown key ids, so that forged ids do not cause more."""
 GRACE_SECONDS = 3600.0
-"""How long keys count while no newer ones are to be had."""
+"""How long cached keys are used while the key set cannot be fetched."""
 MAX_TOKEN_LENGTH = 8192
 
 
 class AppTokens(HttpOwner):
-    """Who calls, told by the token itself. Usher is asked for its keys only, and a logout is seen
-    when the token ends, after 300 seconds at most.
+    """Identifies callers by app tokens. Only the keys are fetched from Usher, so a logout takes
+    effect when the token expires, after at most 300 seconds.
 
     Args:
         url: the server.
         audience: this backend's name, one of the installation's APP_AUDIENCES.
-        issuer: the server's PUBLIC_URL, where that is another address than `url`.
+        issuer: the server's PUBLIC_URL, if that differs from `url`.
         leeway: seconds by which this machine's clock may be wrong.
     """
 
@@ -59,7 +59,7 @@ class AppTokens(HttpOwner):
         return f"AppTokens({self._http.base!r}, {self._audience!r})"
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         if self._fetching is not None:
             self._fetching.cancel()
         await super().close()
@@ -68,7 +68,7 @@ class AppTokens(HttpOwner):
         """The caller; None if the token is not valid.
 
         Raises:
-            Unavailable, Unreachable: the keys are not to be had.
+            Unavailable, Unreachable: the keys cannot be fetched.
         """
         kid = _kid(token)
         if kid is None:
@@ -95,11 +95,11 @@ class AppTokens(HttpOwner):
         return caller(claims) if is_ours else None
 
     async def _key(self, kid: str) -> jwt.PyJWK | None:
-        """The key of this id. The set is read anew when it is old, or lacks the id: but then at
-        most once in AGAIN_SECONDS.
+        """The key with this id. The set is fetched again if it is old. If it lacks the id, it is
+        fetched again at most once in AGAIN_SECONDS.
 
         Raises:
-            UsherError: there is none, and the set is not to be had.
+            UsherError: there is no such key, and the set cannot be fetched.
         """
         now = monotonic()
         is_old = self._fetched is None or now - self._fetched > KEEP_SECONDS
@@ -132,7 +132,7 @@ class AppTokens(HttpOwner):
         said = await self._http.call("GET", "/.well-known/jwks.json")
         listed = said.get("keys") if isinstance(said, dict) else None
         if not isinstance(listed, list):
-            raise Unreachable("an answer that is no key set")
+            raise Unreachable("a response that is not a key set")
         self._keys = dict(filter(None, map(_public_key, listed)))
         self._fetched = monotonic()
 
@@ -151,7 +151,7 @@ def _kid(token: str) -> str | None:
 
 
 def _public_key(data: Any) -> tuple[str, jwt.PyJWK] | None:
-    """A key of the set; None for one of another kind, which is not for app tokens."""
+    """A key of the set; None if its type is not used for app tokens."""
     if not isinstance(data, dict) or not isinstance(data.get("kid"), str):
         return None
     if data.get("kty") != "EC" or data.get("crv") != "P-256" or data.get("use", "sig") != "sig":

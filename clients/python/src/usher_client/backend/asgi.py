@@ -7,8 +7,8 @@
     async def post(request: Request) -> …:
         caller = caller_of(request)
 
-A request without a good token reaches the app all the same, unless `required` says otherwise:
-`scope["usher"]` is the Caller or None. The app decides what strangers may do.
+A request without a valid token reaches the app too, unless `required` is set: `scope["usher"]` is
+the Caller or None. The app decides what unauthenticated callers may do.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class UsherMiddleware:
     """Sets the caller in `scope["usher"]`.
 
     Args:
-        app: the app behind it.
-        checks: Introspection or AppTokens. It is closed with the server (ASGI's lifespan).
-        required: whether a request without a good token is answered 401 here.
-        open_paths: paths that are open to everybody, where `required`.
+        app: the wrapped app.
+        checks: Introspection or AppTokens. It is closed when the server stops (ASGI's lifespan).
+        required: whether a request without a valid token gets 401.
+        open_paths: paths that need no token even if `required`.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class UsherMiddleware:
         token = bearer(_authorization(scope))
         try:
             found = None if token is None else await self._checks.check(token)
-        except UsherError:  # nobody can say who it is: neither in nor out
-            await _refuse(scope, send, 503, "Nobody can say now who calls. Try again.")
+        except UsherError:  # it cannot be determined: neither accepted nor refused
+            await _refuse(scope, send, 503, "The caller cannot be identified now. Try again.")
             return
         must = self._required and scope["path"] not in self._open_paths
-        # A browser asks before a call from another origin, and without a credential.
+        # The preflight request of a browser, without a credential.
         if found is None and must and scope.get("method") != "OPTIONS":
             await _refuse(scope, send, 401, "Sign in first.")
             return
@@ -67,7 +67,7 @@ class UsherMiddleware:
 
 
 def caller_of(request: Any) -> Caller | None:
-    """Who calls, of a Starlette or FastAPI request; None for a stranger."""
+    """The caller of a Starlette or FastAPI request; None if unauthenticated."""
     found = request.scope.get(KEY)
     return found if isinstance(found, Caller) else None
 

@@ -1,4 +1,4 @@
-"""Who calls a backend."""
+"""The caller of a backend."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Caller:
     """A signed-in user.
 
     Args:
-        id: of the user.
-        session_id: of the login session; webhooks name it when it ends.
-        auth_time: when they last proved who they are, epoch seconds.
-        acr: by how many factors: "1", or "2" for two or a user-verified passkey.
-        expires_at: of the token, epoch seconds.
-        claims: everything that the token, or Usher, says.
+        id: the id of the user.
+        session_id: the id of the login session; webhooks have it when the session ends.
+        auth_time: the time of the last authentication, epoch seconds.
+        acr: "1" for one factor, "2" for two factors or a passkey with user verification.
+        expires_at: the expiry of the token, epoch seconds.
+        claims: all claims of the token, or of the introspection response.
     """
 
     id: str
@@ -33,23 +33,23 @@ class Caller:
 
 
 class Checks(Protocol):
-    """The interface of Introspection and AppTokens: checks a token."""
+    """The interface of Introspection and AppTokens."""
 
     async def check(self, token: str) -> Caller | None:
         """The caller; None if the token is not valid.
 
         Raises:
-            Unavailable, Unreachable: nobody can say now.
+            Unavailable, Unreachable: it cannot be determined now.
         """
         ...
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         ...
 
 
 def caller(claims: Mapping[str, Any]) -> Caller | None:
-    """The user of claims; None where they name none."""
+    """The user of claims; None if they name none."""
     text = {name: value for name, value in claims.items() if isinstance(value, str)}
     if not text.get("sub"):
         return None
@@ -66,7 +66,7 @@ def caller(claims: Mapping[str, Any]) -> Caller | None:
 
 
 def bearer(header: str | None) -> str | None:
-    """The token of an `Authorization` header; None where it has none."""
+    """The token of an `Authorization` header; None if it has none."""
     scheme, _, token = (header or "").partition(" ")
     token = token.strip()
     return token if scheme.lower() == "bearer" and token else None

@@ -30,14 +30,14 @@ class _CachedCaller:
 
 
 class Introspection(HttpOwner):
-    """Who calls, asked of Usher. It takes access tokens and app tokens.
+    """Identifies callers by introspection of access tokens and app tokens.
 
     Args:
         url: the server.
         key: an API key with the scope `introspect`.
-        cache_seconds: how long an answer counts. A logout is seen after so long at most, or
-            sooner where `heard`, `follow` or `forget` tells of it. 0 asks for each request.
-        timeout: seconds for one question.
+        cache_seconds: how long a response is cached. A logout takes effect after at most this time,
+            or sooner with `heard`, `follow` or `forget`. 0 disables the cache.
+        timeout: seconds for one introspection.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Introspection(HttpOwner):
         return f"Introspection({self._http.base!r})"
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         for task in self._asking.values():
             task.cancel()
         await super().close()
@@ -63,8 +63,8 @@ class Introspection(HttpOwner):
         """The caller; None if the token is not valid.
 
         Raises:
-            Refused: the key is not good for this.
-            Unavailable, Unreachable: nobody can say now.
+            Refused: the key is invalid or lacks the scope.
+            Unavailable, Unreachable: it cannot be determined now.
         """
         if not token or len(token) > MAX_TOKEN_LENGTH:
             return None
@@ -74,7 +74,7 @@ class Introspection(HttpOwner):
             if monotonic() < known.until:
                 return known.caller
             del self._known[name]
-        # Many requests with one token at once are one question.
+        # Concurrent requests with one token share one introspection.
         asking = self._asking.get(name)
         if asking is None:
             asking = self._asking[name] = asyncio.ensure_future(self._ask(name, token))
@@ -95,12 +95,12 @@ class Introspection(HttpOwner):
             )
             said = answer.json()
         except Refused as error:
-            # 401 here is about the key. It must not be taken for an answer about the token.
+            # 401 here is about the key. It must not be mistaken for a result about the token.
             if isinstance(error, Unavailable) or error.status not in {401, 403}:
                 raise
             raise Refused(f"the API key is refused: {error.code}", code="key_refused") from None
         found = _active(said)
-        # What was asked before `forget` may be the answer of before.
+        # A response to a request sent before `forget` may be outdated.
         if found is not None and forgotten == self._forgotten:
             self._keep(name, found, asked, answer.date())
         return found
@@ -117,7 +117,7 @@ class Introspection(HttpOwner):
             self._known.popitem(last=False)
 
     def forget(self, *, user_id: str | None = None, session_id: str | None = None) -> None:
-        """Ask anew about a user or a login session; about everybody, where neither is named."""
+        """Drop cached responses about a user or a login session, or all of them."""
         self._forgotten += 1
         self._asking.clear()
         if user_id is None and session_id is None:
@@ -130,7 +130,8 @@ class Introspection(HttpOwner):
         )
 
     def heard(self, webhook: Webhook) -> None:
-        """Let a webhook empty the memory: `session.ended`, and those about users."""
+        """Drop the cached responses that a webhook affects: `session.ended`, and those about
+        users."""
         data = webhook.data
         if webhook.type == "session.ended" and isinstance(data.get("session_id"), str):
             self.forget(session_id=data["session_id"])
@@ -140,37 +141,37 @@ class Introspection(HttpOwner):
             self.forget(user_id=_text(data.get("id")))
 
     def follow(self, usher: Usher) -> Callable[[], None]:
-        """Let a user's own socket empty the memory of that user, whenever the socket ends.
+        """Drop cached responses about a user whenever the user's socket ends.
 
-        A socket tells of its own user alone, by its end (4401, 4410 where the sign-in is over), and
-        an API key opens none. It is for a backend that holds the sockets of its users; of all
-        others only webhooks tell.
+        The end of a socket (4401, 4410 if the login session has ended) concerns only its own user,
+        and an API key cannot open a socket. So this is for backends that hold the sockets of their
+        users; all others need webhooks.
 
         Args:
-            usher: a client with which the user is signed in; connected now, or later.
+            usher: a client that is signed in as the user; connected now or later.
 
         Returns:
-            what ends it.
+            A function that stops this.
         """
         user_id = None if usher.user is None else usher.user.id
 
-        def tell(state: State) -> None:
+        def notify(state: State) -> None:
             nonlocal user_id
             if usher.session is not None:
                 user_id = usher.session.user.id
-            # A line that was lost may come back to a sign-in that has ended meanwhile.
+            # After a reconnect, the login session may have ended meanwhile.
             if state.name in {"waiting", "closed"} and user_id is not None:
                 self.forget(user_id=user_id)
 
-        return usher.watch(tell)
+        return usher.watch(notify)
 
 
 def _text(value: object) -> str | None:
-    """A text; None of anything else, which makes `forget` forget all."""
+    """A string; None for anything else, which makes `forget` drop everything."""
     return value if isinstance(value, str) else None
 
 
 def _active(said: Any) -> Caller | None:
     if not isinstance(said, dict) or not isinstance(said.get("active"), bool):
-        raise Unreachable("an answer that is no introspection")
+        raise Unreachable("a response that is not an introspection")
     return caller(said) if said["active"] else None

@@ -14,7 +14,7 @@ class Backend(HttpOwner):
 
     Args:
         url: the server.
-        key: an API key. Publishing takes the scope `publish`.
+        key: an API key. Publishing requires the scope `publish`.
         timeout: seconds for one call.
     """
 
@@ -33,20 +33,20 @@ class Backend(HttpOwner):
         keep: bool = False,
         idempotency_key: str | None = None,
     ) -> None:
-        """Send an event to everybody in a room, or in several, on every node.
+        """Send an event to all members of a room, or of several, on every node.
 
         Args:
-            rooms: `channel:ID` or `user:ID`, 100 at most.
-            event: a name of your own; `message` is the only one of Usher's that may be used.
-            keep: who is away gets it from the history, too.
-            idempotency_key: with the same one it is sent once in an hour: try again with it after
+            rooms: `channel:ID` or `user:ID`, at most 100.
+            event: a name of your own; of Usher's names, only `message` is allowed.
+            keep: whether to store it in the history, for users who are not connected.
+            idempotency_key: the same key sends only once within an hour: use it to retry after
                 Unreachable or Unavailable.
 
         Raises:
             NotFound: one of the rooms does not exist, and nothing was sent.
-            BadRequest: it names the member that is wrong.
-            Refused: the key is not good for this.
-            Unavailable, Unreachable: it may have been sent or not.
+            BadRequest: the message names the invalid member.
+            Refused: the key is invalid or lacks the scope.
+            Unavailable, Unreachable: it may or may not have been sent.
         """
         body: dict[str, object] = {"event": event, "data": data, "keep": keep}
         body |= {"room": rooms} if isinstance(rooms, str) else {"rooms": list(rooms)}
@@ -61,5 +61,5 @@ class Backend(HttpOwner):
         *,
         headers: dict[str, str] | None = None,
     ) -> Any:
-        """Any other call that the key's scopes allow; gives the JSON of its answer."""
+        """Make any other call that the key's scopes allow. Returns the JSON of the response."""
         return await self._http.call(method, path, token=self._key, body=body, headers=headers)

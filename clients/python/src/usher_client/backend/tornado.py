@@ -24,8 +24,8 @@ from usher_client.errors import UsherError
 class UsherHandler(web.RequestHandler):
     """A handler whose `caller` is the signed-in user, or None.
 
-    The application's setting `usher_checks` is Introspection or AppTokens. Who overrides
-    `prepare` awaits this one.
+    The application's setting `usher_checks` is Introspection or AppTokens. A class that overrides
+    `prepare` has to await this one.
     """
 
     required = False
@@ -38,11 +38,11 @@ class UsherHandler(web.RequestHandler):
         checks: Checks = self.application.settings["usher_checks"]
         try:
             self.caller = None if token is None else await checks.check(token)
-        except UsherError:  # nobody can say who it is: neither in nor out
+        except UsherError:  # it cannot be determined: neither accepted nor refused
             self.set_header("Retry-After", "1")
-            self.refuse(503, "Nobody can say now who calls. Try again.")
+            self.refuse(503, "The caller cannot be identified now. Try again.")
             return
-        # A browser asks before a call from another origin, and without a credential.
+        # The preflight request of a browser, without a credential.
         if self.caller is None and self.required and self.request.method != "OPTIONS":
             self.set_header("WWW-Authenticate", "Bearer")
             self.refuse(401, "Sign in first.")

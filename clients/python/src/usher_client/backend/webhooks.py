@@ -1,4 +1,4 @@
-"""Whether a webhook is Usher's (the form of standardwebhooks.com)."""
+"""Verifies webhooks (the format of standardwebhooks.com)."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ MAX_SIGNATURES = 16
 
 
 class WebhookRefused(ValueError):
-    """It is not Usher's, or too old. Answer 401, and do nothing."""
+    """The signature is wrong, or the webhook is too old. Respond with 401, and do nothing."""
 
 
 @dataclass(frozen=True)
 class Webhook:
-    """What happened.
+    """A verified event.
 
     Args:
-        id: the same at each delivery of this event: keep the ids of the last minutes, and pass
-            over one that came before.
+        id: the same for each delivery of an event. Store the ids of the last minutes, and ignore
+            those that you have seen.
         type: such as `session.ended`.
-        timestamp: when it happened, as the body has it.
-        data: about whom and what.
+        timestamp: the time of the event, as in the body.
+        data: the details of the event.
     """
 
     id: str
@@ -47,18 +47,18 @@ def verify_webhook(
     tolerance: float = TOLERANCE_SECONDS,
     now: float | None = None,
 ) -> Webhook:
-    """Check a delivery, and read it.
+    """Verify a delivery, and parse it.
 
     Args:
-        secret: as it was shown when the webhook was made: `whsec_…`.
-        headers: of the request, under whatever case.
-        body: of the request as it came, not parsed and written again.
-        tolerance: seconds that its time may be away from this machine's.
-        now: epoch seconds; this machine's clock, where it is left out.
+        secret: as it was shown when the webhook was created: `whsec_…`.
+        headers: the request's headers, in any case.
+        body: the request's body, unchanged.
+        tolerance: the accepted difference to this machine's clock, in seconds.
+        now: epoch seconds; this machine's clock by default.
 
     Raises:
-        WebhookRefused: it is not Usher's, or too old.
-        ValueError: `secret` is none.
+        WebhookRefused: the signature is wrong, or the webhook is too old.
+        ValueError: `secret` is not a webhook secret.
     """
     key = _key(secret)
     given = {name.lower(): value for name, value in headers.items()}
@@ -69,13 +69,13 @@ def verify_webhook(
     except KeyError as error:
         raise WebhookRefused(f"no header {error.args[0]}") from None
     if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 12):
-        raise WebhookRefused("webhook-timestamp is no time")
+        raise WebhookRefused("webhook-timestamp is not a number")
     content = body.encode() if isinstance(body, str) else bytes(body)
     wanted = hmac.digest(key, f"{name}.{stamp}.".encode() + content, hashlib.sha256)
     if not any(_fits(one, wanted) for one in signatures.split(" ")[:MAX_SIGNATURES]):
         raise WebhookRefused("no signature fits")
     if abs((time.time() if now is None else now) - int(stamp)) > tolerance:
-        raise WebhookRefused("webhook-timestamp is too far away")
+        raise WebhookRefused("webhook-timestamp is outside the tolerance")
     return _read(name, content)
 
 
@@ -102,9 +102,9 @@ def _read(name: str, content: bytes) -> Webhook:
     try:
         said = json.loads(content)
     except (ValueError, RecursionError):
-        raise WebhookRefused("the body is no JSON") from None
+        raise WebhookRefused("the body is not JSON") from None
     if not isinstance(said, dict) or not isinstance(said.get("type"), str):
-        raise WebhookRefused("the body is no event")
+        raise WebhookRefused("the body is not an event")
     data = said.get("data")
     return Webhook(
         name, said["type"], said.get("timestamp"), data if isinstance(data, dict) else {}

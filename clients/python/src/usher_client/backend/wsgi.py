@@ -2,8 +2,8 @@
 
     app.wsgi_app = UsherMiddleware(app.wsgi_app, checks)
 
-`environ["usher"]` is the Caller or None. WSGI is not asyncio: the questions are asked on an event
-loop in one thread of its own, which all threads of the server share.
+`environ["usher"]` is the Caller or None. WSGI is synchronous, so tokens are checked on an event
+loop in a separate thread, which all threads of the server share.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ StartResponse = Callable[..., Any]
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 KEY = "usher"
 CHECK_SECONDS = 30.0
-"""More than a question takes by itself: the bound is `timeout` of what is asked."""
-TITLES = {401: "Sign in first.", 503: "Nobody can say now who calls. Try again."}
+"""Longer than a check takes: `timeout` of the checks is the actual limit."""
+TITLES = {401: "Sign in first.", 503: "The caller cannot be identified now. Try again."}
 REASONS = {401: "401 Unauthorized", 503: "503 Service Unavailable"}
 
 
@@ -33,10 +33,10 @@ class UsherMiddleware:
     """Sets the caller in `environ["usher"]`.
 
     Args:
-        app: the app behind it.
+        app: the wrapped app.
         checks: Introspection or AppTokens.
-        required: whether a request without a good token is answered 401 here.
-        open_paths: paths that are open to everybody, where `required`.
+        required: whether a request without a valid token gets 401.
+        open_paths: paths that need no token even if `required`.
     """
 
     def __init__(
@@ -54,10 +54,11 @@ class UsherMiddleware:
         token = bearer(environ.get("HTTP_AUTHORIZATION"))
         try:
             found = None if token is None else self._check(token)
-        except (UsherError, FutureTimeoutError):  # nobody can say who it is: neither in nor out
+        # It cannot be determined: neither accepted nor refused.
+        except (UsherError, FutureTimeoutError):
             return _refuse(start_response, 503)
         must = self._required and environ.get("PATH_INFO", "") not in self._open_paths
-        # A browser asks before a call from another origin, and without a credential.
+        # The preflight request of a browser, without a credential.
         if found is None and must and environ.get("REQUEST_METHOD") != "OPTIONS":
             return _refuse(start_response, 401)
         return self._app({**environ, KEY: found}, start_response)
@@ -82,7 +83,7 @@ class UsherMiddleware:
             asked.cancel()
 
     def _running(self) -> asyncio.AbstractEventLoop:
-        """The loop; made at the first question, as servers fork before it."""
+        """The loop; created by the first check, because servers fork before that."""
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -94,7 +95,7 @@ class UsherMiddleware:
 
 
 def caller_of(environ: Environ) -> Caller | None:
-    """Who calls, of a WSGI environment (Flask: `request.environ`); None for a stranger."""
+    """The caller of a WSGI environment (Flask: `request.environ`); None if unauthenticated."""
     found = environ.get(KEY)
     return found if isinstance(found, Caller) else None
 

@@ -1,4 +1,4 @@
-"""A backend that is told by Usher's own webhooks whom to forget."""
+"""`Introspection.heard`: Usher's webhooks drop users from the cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Delivery = tuple[dict[str, str], bytes]
 
 @contextmanager
 def receiver() -> Iterator[tuple[str, queue.Queue[Delivery]]]:
-    """Keeps what is delivered; gives its address and where that is."""
+    """Keeps what is delivered; returns its address and where that is."""
     came: queue.Queue[Delivery] = queue.Queue()
 
     class Receiver(BaseHTTPRequestHandler):
@@ -57,7 +57,7 @@ def test_a_logout_empties_the_memory_before_its_time(run: Run[Any]) -> None:
         async def work() -> None:
             async with Introspection(server.url, key, cache_seconds=600.0) as checks:
 
-                async def told(kind: str) -> None:
+                async def reported(kind: str) -> None:
                     headers, content = await asyncio.to_thread(came.get, timeout=PATIENCE)
                     webhook = verify_webhook(secret, headers, content)
                     assert webhook.type == kind
@@ -72,11 +72,11 @@ def test_a_logout_empties_the_memory_before_its_time(run: Run[Any]) -> None:
                     assert await checks.check(str(person.token)) is not None
                 await asyncio.to_thread(ada.post, "/api/auth/logout")
                 assert await checks.check(str(ada.token)) is not None, "it is remembered"
-                await told("session.ended")
+                await reported("session.ended")
                 assert await checks.check(str(ada.token)) is None
                 path = f"/api/admin/users/{ben.user['id']}"
                 await asyncio.to_thread(admin.call, "PATCH", path, {"disabled": True})
-                await told("user.disabled")
+                await reported("user.disabled")
                 assert await checks.check(str(ben.token)) is None
 
         run(work())

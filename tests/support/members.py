@@ -1,4 +1,4 @@
-"""Members of rooms that note what they are sent."""
+"""Members of rooms that record what they receive."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from services.rooms.rooms import Rooms
 from tests.support.redis import within
 
 
-class NotingWire:
-    """What rooms ask of a socket's wire."""
+class RecordingConnection:
+    """The connection of a member, which records what is sent."""
 
     def __init__(self) -> None:
         self.is_open = True
@@ -28,11 +28,11 @@ class NotingWire:
         self.writes.append(joined)
 
 
-class Person:
-    """A member."""
+class RecordingMember:
+    """A member of a room."""
 
     def __init__(self, session_id: str) -> None:
-        self.session_id, self.connection = session_id, NotingWire()
+        self.session_id, self.connection = session_id, RecordingConnection()
 
     @property
     def member(self) -> RoomMember:
@@ -55,8 +55,8 @@ def text_of(frame: bytes) -> str:
     return frame[2 if length < 126 else 4 if length == 126 else 10 :].decode()
 
 
-async def enter(rooms: Rooms, person: Person, *names: str) -> None:
-    """Put somebody into rooms, as a socket goes in."""
+async def enter(rooms: Rooms, person: RecordingMember, *names: str) -> None:
+    """Add a member to rooms, as a joining socket is."""
     await within(rooms.wait_subscribed(rooms.subscribe(names)))
     for name in names:
         rooms.enter(person.member, name)

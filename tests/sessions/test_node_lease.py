@@ -1,4 +1,4 @@
-"""Contact with the other nodes: what counts as learnt, and what happens without."""
+"""The lease of a node: what renews it, and what happens when it expires."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from services.errors import UsherError
 from services.event_loop.loop_watch import LoopWatch
-from services.sessions.contact import Contact
+from services.sessions.node_lease import NodeLease
 from services.sockets.hub import Hub
 from services.websocket.protocol import CloseCode
 from tests.support.parts import (
@@ -29,20 +29,20 @@ LEASE = 30.0
 
 
 class CountingHub(Hub):
-    """A hub that notes what it is told."""
+    """A hub that records its calls."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[str] = []
+        self.reported: list[str] = []
 
     def hold(self) -> None:
-        self.told.append("hold")
+        self.reported.append("hold")
 
     def release(self) -> None:
-        self.told.append("release")
+        self.reported.append("release")
 
     def close_all(self, code: CloseCode, after: float | None = None) -> int:
-        self.told.append(code.reason)
+        self.reported.append(code.reason)
         return 0
 
 
@@ -52,16 +52,16 @@ class Watched:
     clock: Clock
     watch: LoopWatch
     hub: CountingHub
-    contact: Contact
+    node_lease: NodeLease
 
     async def after(self, seconds: float) -> list[str]:
-        """Look for news so much later, and at the lease. Gives what the hub was told by then."""
+        """Read revocations and check the lease after so many seconds. Returns the hub's calls."""
         self.clock.forward(seconds)
-        for learn in (self.contact.sweep, self.contact.receive):
+        for learn in (self.node_lease.sweep, self.node_lease.receive):
             with suppress(UsherError):
                 await learn()
-        await self.contact.enforce()
-        return self.hub.told
+        await self.node_lease.enforce()
+        return self.hub.reported
 
 
 @asynccontextmanager
@@ -70,8 +70,8 @@ async def watched(database_url: str, redis: RealRedis | None = None) -> AsyncIte
         await parts.control.open()
         clock, hub = Clock(0.0), CountingHub()
         watch = LoopWatch(clock)
-        contact = Contact(watch, hub, parts.revocations, parts.control, LEASE)
-        yield Watched(parts, clock, watch, hub, contact)
+        node_lease = NodeLease(watch, hub, parts.revocations, parts.control, LEASE)
+        yield Watched(parts, clock, watch, hub, node_lease)
         watch.stop()
 
 
@@ -84,16 +84,18 @@ async def test_without_rows_and_news_sockets_go_at_the_end_of_the_lease_and_not_
         await redis_away(w.parts, redis_server)
         await database_away(w.parts)
         assert await w.after(LEASE - 0.01) == []
-        assert w.contact.is_current()
+        assert w.node_lease.is_current()
         assert await w.after(0.01) == ["unavailable"]
-        assert not w.contact.is_current()
+        assert not w.node_lease.is_current()
         with pytest.raises(UsherError) as refused:
-            await w.contact.wait_current()
+            await w.node_lease.wait_current()
         assert refused.value.code == "unavailable"
 
 
 @pytest.mark.gen_test
-async def test_rows_or_news_are_contact_enough(database_url: str, redis_server: RealRedis) -> None:
+async def test_reading_the_rows_or_the_log_renews_the_lease(
+    database_url: str, redis_server: RealRedis
+) -> None:
     async with watched(database_url, redis_server) as w:
         await redis_away(w.parts, redis_server)
         assert await w.after(2 * LEASE) == []
@@ -116,21 +118,21 @@ async def test_a_log_that_takes_no_writes_has_no_news(
 
 
 @pytest.mark.gen_test
-async def test_a_store_in_memory_is_no_contact_with_anybody(database_url: str) -> None:
+async def test_a_store_in_memory_does_not_renew_the_lease(database_url: str) -> None:
     async with watched(database_url) as w:
         await database_away(w.parts)
         assert await w.after(LEASE) == ["unavailable"]
 
 
 @pytest.mark.gen_test
-async def test_who_comes_when_the_database_is_back_does_not_wait_for_the_sweep(
+async def test_a_join_after_the_database_is_back_does_not_wait_for_the_sweep(
     database_url: str,
 ) -> None:
     async with watched(database_url) as w:
         w.clock.forward(LEASE + 1)
-        assert not w.contact.is_current()
-        await w.contact.wait_current()
-        assert w.contact.is_current()
+        assert not w.node_lease.is_current()
+        await w.node_lease.wait_current()
+        assert w.node_lease.is_current()
 
 
 @pytest.mark.gen_test
@@ -138,11 +140,11 @@ async def test_after_a_stall_sockets_are_held_until_the_rows_are_read(database_u
     async with watched(database_url) as w:
         w.watch.start()
         w.clock.forward(5)
-        assert not w.contact.is_current()
-        assert w.hub.told == ["hold"]
-        await within(w.contact.wait_current())
-        assert w.hub.told == ["hold", "release"]
-        assert w.contact.is_current()
+        assert not w.node_lease.is_current()
+        assert w.hub.reported == ["hold"]
+        await within(w.node_lease.wait_current())
+        assert w.hub.reported == ["hold", "release"]
+        assert w.node_lease.is_current()
 
 
 @pytest.mark.gen_test
@@ -153,13 +155,13 @@ async def test_a_node_that_stood_still_for_longer_than_its_lease_may_still_catch
         w.watch.start()
         w.clock.forward(10 * LEASE)
         assert w.watch.check()
-        await w.contact.enforce()
-        await within(w.contact.wait_current())
-        assert w.hub.told == ["hold", "release"]
+        await w.node_lease.enforce()
+        await within(w.node_lease.wait_current())
+        assert w.hub.reported == ["hold", "release"]
 
 
 @pytest.mark.gen_test
-async def test_who_can_read_nothing_after_a_stall_loses_the_sockets_with_the_lease(
+async def test_a_node_that_reads_nothing_after_a_stall_closes_its_sockets_with_the_lease(
     database_url: str,
 ) -> None:
     async with watched(database_url) as w:
@@ -174,4 +176,4 @@ async def test_who_can_read_nothing_after_a_stall_loses_the_sockets_with_the_lea
 
         await until(a_while_later)
         assert w.clock() >= LEASE
-        assert w.hub.told == ["hold", "unavailable", "release"]
+        assert w.hub.reported == ["hold", "unavailable", "release"]

@@ -29,14 +29,14 @@ AGAIN_SECONDS = 0.1
 WAKE_SECONDS = 2.0
 """Time for a node that stalled for longer than its lease to read what it missed."""
 
-log = logging.getLogger("usher.contact")
+log = logging.getLogger("usher.lease")
 
 
-class Contact:
+class NodeLease:
     """Tracks when this node last read all revocations.
 
     Args:
-        lease: seconds without reading revocations after which the sockets are closed.
+        lease: seconds without reading revocations after which all sockets are closed.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Contact:
     def _record_current(self, as_of: float) -> None:
         self._current_as_of = max(self._current_as_of, as_of)
 
-    # ---- without contact -------------------------------------------------------------------
+    # ---- an expired lease -----------------------------------------------------------------------
 
     async def enforce(self) -> None:
         """Close every socket if the lease has expired. To be called a few times a second."""

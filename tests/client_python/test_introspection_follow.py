@@ -1,4 +1,4 @@
-"""A backend that is told by a user's own socket whom to forget."""
+"""`Introspection.follow`: a user's own socket drops that user from the cache."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ async def ended(usher: Usher) -> State:
     """How the connection was given up."""
     over: asyncio.Future[State] = asyncio.get_running_loop().create_future()
 
-    def tell(state: State) -> None:
+    def watcher(state: State) -> None:
         if state.name == "closed" and not over.done():
             over.set_result(state)
 
-    tell(usher.state)
-    usher.watch(tell)
+    watcher(usher.state)
+    usher.watch(watcher)
     return await over
 
 
@@ -110,15 +110,15 @@ def test_it_can_be_ended(place: Place, run: Run[Any]) -> None:
 
 def test_a_watcher_that_fails_keeps_nothing_from_the_others(place: Place, run: Run[Any]) -> None:
     ada = sign_up(place.server)
-    told: list[str] = []
+    reported: list[str] = []
 
     def fail(_: State) -> None:
         raise RuntimeError("a mistake of the app's")
 
     async def work() -> None:
         async with socket_of(place, ada, on_state=fail) as usher:
-            usher.watch(lambda state: told.append(state.name))
+            usher.watch(lambda state: reported.append(state.name))
             await usher.connect()
-        assert told == ["connecting", "joined", "closed"]
+        assert reported == ["connecting", "joined", "closed"]
 
     run(work())
