@@ -2,6 +2,7 @@
 
 import { make, setText, timeElement } from '../dom.js';
 import { markField, onSubmit } from '../forms.js';
+import { copyButton } from '../ui.js';
 import { canUsePasskeys, newPasskey, rememberPasskey } from '../passkey.js';
 
 export class FactorsView {
@@ -128,7 +129,8 @@ export class FactorsView {
       make('ul', { id: 'recovery-codes' },
         ...codes.map((code) => make('li', {}, make('code', {}, code)))),
       make('div', { class: 'row ways' },
-        this.#button('codes-kept', 'I have kept them', async () => {})));
+        this.#button('codes-kept', 'I have kept them', async () => {}),
+        copyButton(codes.join('\n'), 'recovery codes')));
     title.focus();
   }
 
