@@ -74,7 +74,7 @@ def test_a_newcomer_signs_up_and_sees_the_socket_joined(visitor: Visitor) -> Non
     expect(tab.at("#account-name")).to_have_text("Ada")
     expect(tab.at("#signed-in-title")).to_be_focused()
     expect(tab.page).to_have_title("Account · Usher")
-    expect(tab.at("#sessions li .here + p")).to_contain_text("1 open socket")
+    expect(tab.at("#sessions li:has(.here)")).to_contain_text("1 open socket")
     tab.area("Console")
     expect(tab.page).to_have_title("Console · Usher")
     expect(tab.at("#frames li .name").get_by_text("joined", exact=True)).to_be_visible()
