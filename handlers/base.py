@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from types import TracebackType
 from typing import Any
@@ -94,6 +95,11 @@ class BaseHandler(web.RequestHandler):
         """The client's address. Forwarded addresses are used only from trusted proxies."""
         # Without `xheaders` Tornado returns the peer of the connection and ignores headers.
         return self.site.proxies.client_address(self.request.remote_ip or "", self.request.headers)
+
+    @functools.cached_property
+    def client_ip(self) -> str:
+        """Only the `ip` of `address`, determined once: each call asks for it several times."""
+        return self.site.proxies.client_ip(self.request.remote_ip or "", self.request.headers)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Send the error as a problem document (RFC 9457)."""
