@@ -117,7 +117,7 @@ class BaseHandler(web.RequestHandler):
         if isinstance(refused, MethodNotAllowed):
             self.set_header("Allow", ", ".join(self.taken_methods()))
         if isinstance(refused, Unavailable):
-            self.set_header("Retry-After", "1")
+            self.set_header("Retry-After", str(refused.retry_after))
         if isinstance(refused, RateLimited):
             self.set_header("Retry-After", str(refused.retry_after))
         self.finish(problem_body(refused))
