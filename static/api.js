@@ -178,12 +178,21 @@ export class Api {
     return this.#once(method, path, body);
   }
 
+  /** What early.js has asked for, once.  @param {string} method  @param {string} path
+   *  @returns {Promise<Response|null>|undefined} */
+  #early(method, path) {
+    const early = /** @type {any} */ (globalThis).usherEarly;
+    const asked = method === 'GET' ? early?.get(path) : undefined;
+    early?.delete(path);
+    return asked;
+  }
+
   /** @param {string} method  @param {string} path  @param {object} [body]
    *  @returns {Promise<any>} */
   async #once(method, path, body) {
     let answer;
     try {
-      answer = await fetch(path, {
+      answer = await this.#early(method, path) ?? await fetch(path, {
         method, credentials: 'same-origin', signal: AbortSignal.timeout(TIMEOUT_MS),
         headers: body ? { 'Content-Type': 'application/json' } : {},
         body: body && JSON.stringify(body),

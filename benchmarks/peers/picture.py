@@ -42,7 +42,12 @@ PANELS = (
         "per second of CPU; longer is better",
         "pipelined CPU",
     ),
-    Panel("Memory of an idle socket", "KiB; shorter is better", "idle KiB", per_second=False),
+    Panel(
+        "Memory of an idle socket",
+        "KiB, of Node the live heap; shorter is better",
+        "idle KiB",
+        per_second=False,
+    ),
 )
 
 

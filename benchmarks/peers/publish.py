@@ -21,7 +21,8 @@ def block(results: Results) -> str:
     facts = results.machine
     machine = f"{facts['cpu']}, {facts['cores']} cores, {facts['kernel']}"
     rounds = len(next(iter(results.samples.values())))
-    return f"{tables(results)}\n{rounds} rounds: {runs}. {machine}.\n\n{versions}\n"
+    counted = f"{rounds} rounds" if rounds > 1 else "One round"
+    return f"{tables(results)}\n{counted}: {runs}. {machine}.\n\n{versions}\n"
 
 
 def publish(results: Results) -> None:

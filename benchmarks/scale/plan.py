@@ -59,10 +59,11 @@ BUILT_ALREADY = (
     ("One row ends all login sessions of a user", "services/sessions/session_ends.py"),
     (
         "A lost message between nodes is found in the database within a second",
-        "",
+        "services/sessions/revocations.py",
     ),
     ("Records of a dead node end by their lease: no leader, no reaper", "services/sockets"),
     ("Presence events are batched, fewer in larger rooms", "services/rooms/presence.py"),
+    ("All cores of a machine serve one port: PROCESSES", "services/processes"),
     ("A frame is built once for all members", "services/websocket/frame_writer.py"),
     ("Clients come back spread over seconds", "static/usher.js; docs/operations.md"),
 )

@@ -118,7 +118,11 @@ class SocketContext:
         return self.draining or len(self.unauthenticated) >= MAX_UNAUTHENTICATED
 
     async def admit(
-        self, credential: Credential, address: str, beside: Credential | None = None
+        self,
+        credential: Credential,
+        address: str,
+        beside: Credential | None = None,
+        session_id: str = "",
     ) -> Identity:
         """Identify a credential with `Joins.admit`. An invalid ticket is counted for the client's
         address; a valid one never is.
@@ -127,7 +131,7 @@ class SocketContext:
             RateLimited: too many invalid tickets. Also everything that `Joins.admit` raises.
         """
         try:
-            return await self.joins.admit(credential, beside)
+            return await self.joins.admit(credential, beside, session_id)
         except Unauthenticated:
             if looks_like_ticket(credential.text):
                 limits = self.services.limits

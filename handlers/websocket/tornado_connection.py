@@ -146,7 +146,7 @@ class TornadoConnection:
         self._loop.call_later(READ_AWAY_SECONDS, pause.set_result, None)
         return pause
 
-    def heard(self) -> None:
+    def record_activity(self) -> None:
         """Record a ping or pong of the peer, which Tornado has answered, or a small fragment.
 
         Tornado continues to read in any case, so a peer that floods is closed, not paused.

@@ -144,7 +144,7 @@ class SocketHandler(WebSocketHandler):
 
     def _record_activity(self) -> None:
         if self._connection is not None:
-            self._connection.heard()
+            self._connection.record_activity()
 
     def on_close(self) -> None:
         """Handle the end of the connection, or a client that left before the response."""

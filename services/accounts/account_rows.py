@@ -27,6 +27,7 @@ from services.registration.registration import Admitted
 from services.sessions.control import Revocation
 from services.sessions.revocations import Revocations
 from services.storage.row_locks import locked, locked_one
+from services.storage.text_search import contains
 
 log = logging.getLogger("usher.accounts")
 
@@ -157,8 +158,9 @@ def search(
 ) -> list[UserRow]:
     """Accounts, newest first, with `words` in the name or e-mail address, or as the id.
 
-    It reads accounts in the order of an index until the page is full. With words that nobody has,
-    it reads all of them: about 20 ms for 100,000 accounts on SQLite.
+    It reads accounts in the order of an index until the page is full. With words that no account
+    has,
+    it reads all of them: 25 to 40 ms of CPU for 100,000 accounts.
 
     Args:
         older_than: creation time and id of the last account of the page before.
@@ -169,13 +171,8 @@ def search(
         same_moment = (User.created_at == at) & (User.id < user_id)
         query = query.where((User.created_at <= at) & ((User.created_at < at) | same_moment))
     if words:
-        # SQLite ignores the case of ASCII letters only.
-        forms = {words, words.lower(), words.upper(), words.title()} - {""}
-        forms = {words} if words.isascii() else forms
-        matches = User.id == words
-        for form in sorted(forms):
-            matches |= User.name.contains(form) | User.email.contains(form)
-        query = query.where(matches)
+        named = contains(db, User.name, words) | contains(db, User.email, words)
+        query = query.where(named | (User.id == words))
     found = query.order_by(User.created_at.desc(), User.id.desc()).limit(limit)
     return [row_of(user) for user in found.execute(db)]
 

@@ -15,7 +15,7 @@ from services.storage.row_locks import locked_one
 
 Purpose = Literal["password", "reset", "verify", "change", "undo"]
 """`password`: sets a password, and was handed over by somebody. `reset`: the same, and was mailed.
-`verify`: proves the account's address. `change`: proves a new one. `undo`: brings a former one
+`verify`: proves the account's address. `change`: proves a new one. `undo`: restores a former one
 back, whatever has happened to the account meanwhile."""
 CLOCK_SKEW_SECONDS = 60.0
 """How far the clocks of nodes may be apart. A link that was made further ahead is not taken: a

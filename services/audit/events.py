@@ -12,7 +12,9 @@ from services.logs import utc
 LOGGER = "usher.audit"
 _PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:@/-"
 _FIELDS = ("actor", "subject", "session", "address", "reason", "target")
-_LABELS = tuple(f" {name}=" for name in _FIELDS)
+_LABELS = tuple(f" {name}=%s" for name in _FIELDS)
+_ALL = "".join(_LABELS)
+"""As each join by a token and each close has it."""
 
 
 class Caller(msgspec.Struct, frozen=True, gc=False):
@@ -61,23 +63,19 @@ def as_json(event: Event) -> str:
 
 def as_text(event: Event) -> str:
     """One line of text: the usual beginning of a log line, then `name=value` pairs."""
-    seconds = int(event.at)
-    text = f"{_second(seconds)},{int((event.at - seconds) * 1000):03d} INFO {LOGGER}: {event.kind}"
-    values: tuple[str, ...] = (
-        event.actor,
-        event.subject,
-        event.session,
-        event.address,
-        event.reason,
-        event.target,
-    )
+    at, kind, *values, count = msgspec.structs.astuple(event)
+    seconds = int(at)
+    text = f"{_second(seconds)},{int((at - seconds) * 1000):03d} INFO {LOGGER}: {kind}"
     # All in one look: as a rule there are ids only, and each join and each end is a line.
     if not _is_plain("".join(values)):
-        values = tuple(value if _is_plain(value) else ascii(value) for value in values)
-    for label, value in zip(_LABELS, values):  # noqa: B905 - strict costs a third of the loop
-        if value:
-            text += label + value
-    return text if event.count <= 1 else f"{text} count={event.count}"
+        values = [value if _is_plain(value) else ascii(value) for value in values]
+    if all(values):
+        text += _ALL % tuple(values)
+    else:
+        text += "".join(
+            [label % value for label, value in zip(_LABELS, values, strict=True) if value]
+        )
+    return text if count <= 1 else f"{text} count={count}"
 
 
 @functools.lru_cache(maxsize=2)

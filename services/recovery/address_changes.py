@@ -134,11 +134,11 @@ class AddressChanges:
     # ---- undoing ---------------------------------------------------------------------------
 
     async def undo(self, token: str, ip: str) -> str:
-        """Restore the former address of an account. Whoever changed the address had its password,
-        and may have added other credentials. So the password is invalidated, login sessions end,
-        and second factors, passkeys, linked identities, and the API keys and invitations created
-        since the change are removed. The address gets a mail with a link that sets a new password.
-        Returns the user's id.
+        """Restore the former address of an account. The user who changed the address had its
+        password, and may have added other credentials. So the password is invalidated, login
+        sessions end, and second factors, passkeys, linked identities, and the API keys and
+        invitations created since the change are removed. The address gets a mail with a link that
+        sets a new password. Returns the user's id.
 
         Raises:
             LinkRefused: the link is forged, used or expired.

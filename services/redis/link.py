@@ -62,7 +62,7 @@ class _Awaited(Group):
     def __init__(
         self, commands: tuple[Command, ...], future: asyncio.Future[list[Any]], link: RedisLink
     ) -> None:
-        super().__init__(commands)
+        self.commands, self.issued, self.size = commands, 0.0, 0  # without super(): four a join
         self.future, self.link = future, link
 
     def take(self, replies: list[Any]) -> None:
@@ -146,21 +146,27 @@ class RedisLink(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._last_received = self._loop.time()
         replies, get = self._replies, self._reader.gets
+        expected = self._expected()
         try:
             self._reader.feed(data)
             while (reply := get()) is not _INCOMPLETE:
-                if not self._waiting:
+                if not expected:
                     # Such as "max number of clients reached", sent before it hangs up.
                     self.lose(f"redis: a reply to nothing: {error_word(reply)}")
                     return
                 replies.append(reply)
-                if len(replies) == len(self._waiting[0].commands):
+                if len(replies) == expected:
                     group, got = self._waiting.popleft(), replies
                     replies = self._replies = []
                     self._waiting_bytes -= group.size
                     group.take(got)
+                    expected = self._expected()
         except ProtocolError:
             self.lose("redis: not the Redis protocol")
+
+    def _expected(self) -> int:
+        """The number of replies to the first group in line; 0 if none is waiting."""
+        return len(self._waiting[0].commands) if self._waiting else 0
 
     def refused(self, evidence: str) -> None:
         """Handle an error reply. After some of them, such as READONLY, the link is closed."""
@@ -247,7 +253,7 @@ def failed(future: asyncio.Future[list[Any]], evidence: str) -> asyncio.Future[l
     """A future that has failed with StoreUnavailable. Nothing is logged if it is never awaited."""
     # An error of its own for every group, because each raise adds to its traceback.
     future.set_exception(StoreUnavailable(evidence))
-    future.exception()  # marks it as seen: a group that nobody awaits fails silently
+    future.exception()  # marks it as retrieved: a group that is not awaited fails silently
     return future
 
 

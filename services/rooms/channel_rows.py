@@ -16,6 +16,7 @@ from services.errors import BadRequest, Forbidden, NotFound
 from services.grants.queries import find_channels, readable_by, reader_of, roles_of
 from services.grants.rules import BACKEND, Found, Grant, Right, RightName, grant
 from services.storage.row_locks import locked_one
+from services.storage.text_search import contains
 
 MAX_MEMBERS_PAGE = 1000
 """Members that one call lists."""
@@ -88,16 +89,16 @@ def cursor_of(item: ChannelItem) -> str:
     return f"{item.created_at!r}~{item.id}"
 
 
-def named(words: str) -> Any:
-    """The condition that a channel has `words` in its name; any channel if they are empty. Case
-    counts only beyond ASCII, on SQLite."""
-    return Channel.name.contains(words) if words else Channel.id.is_null(False)
-
-
 def list_channels(
-    db: peewee.Database, user_id: str, condition: Any, limit: int
+    db: peewee.Database, user_id: str, condition: Any, limit: int, words: str = ""
 ) -> list[ChannelItem]:
-    """Channels that meet a condition and that a user may read, newest first."""
+    """Channels that meet a condition and that a user may read, newest first.
+
+    Args:
+        words: only channels with this in their name.
+    """
+    if words:
+        condition &= contains(db, Channel.name, words)
     reader = reader_of(db, user_id)
     if reader is None:
         return []

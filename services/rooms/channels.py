@@ -40,7 +40,6 @@ from services.rooms.channel_rows import (
     is_member,
     list_channels,
     lock_for,
-    named,
     older_than,
     readable,
     set_member,
@@ -141,8 +140,8 @@ class Channels:
             BadRequest: `after` is not such a cursor.
         """
         # One more than requested shows whether this is the last page.
-        wanted = older_than(after) & named(words)
-        items = await self._database.run(list_channels, user_id, wanted, limit + 1)
+        wanted = older_than(after)
+        items = await self._database.run(list_channels, user_id, wanted, limit + 1, words)
         page = items[:limit]
         return page, cursor_of(page[-1]) if len(items) > limit else None
 
@@ -277,6 +276,14 @@ class Channels:
         await self._revocations.publish(await self._database.run(delete))
 
     # ---- members -----------------------------------------------------------------------------
+
+    async def require_manager(self, caller_id: str, channel_id: str) -> None:
+        """Check that the caller manages a channel, before anything is looked up for them.
+
+        Raises:
+            NotFound, Forbidden: see the class.
+        """
+        await self._database.run(lock_for, caller_id, channel_id, Right.MANAGE)
 
     async def put_member(
         self, caller_id: str, channel_id: str, user_id: str, right: Right = Right.WRITE

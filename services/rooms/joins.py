@@ -19,6 +19,7 @@ from services.rooms.room_names import channel_room, user_room
 from services.rooms.rooms import Rooms
 from services.sessions.admission import REREADS, Admission, Identity
 from services.sessions.tickets import looks_like_ticket
+from services.sockets.session_pool import SocketSession
 from services.sockets.socket_limit import Place, SocketLimit
 
 Way = Literal["header", "subprotocol", "ticket", "cookie", "message"]
@@ -51,7 +52,9 @@ class Joins:
         self._admission, self._rooms, self._limit = admission, rooms, limit
         self._places: dict[str, Place] = {}
 
-    async def admit(self, credential: Credential, beside: Credential | None = None) -> Identity:
+    async def admit(
+        self, credential: Credential, beside: Credential | None = None, session_id: str = ""
+    ) -> Identity:
         """Identify a credential. The identity's rooms are subscribed when this returns.
 
         The caller must enter the identity into the hub, or call `release`, before it awaits
@@ -59,6 +62,7 @@ class Joins:
 
         Args:
             beside: the cookie that was sent together with an explicit credential.
+            session_id: of the socket, if it has one already.
 
         Raises:
             TwoIdentities: the cookie belongs to another login session.
@@ -68,11 +72,11 @@ class Joins:
         claims = await self._claims_of(credential)
         if beside is not None:
             self._check_same_session(claims, beside)
-        return await self.admit_claims(claims)
+        return await self.admit_claims(claims, session_id)
 
-    async def admit_claims(self, claims: Claims) -> Identity:
+    async def admit_claims(self, claims: Claims, session_id: str = "") -> Identity:
         """Identify verified claims. Returns and raises as `admit`."""
-        place = self._limit.take(claims)
+        place = self._limit.take(claims, session_id)
         own = (user_room(claims.sub),)
         pending = self._rooms.subscribe(own)  # issued together with the look-up in Redis
         try:
@@ -90,7 +94,7 @@ class Joins:
             return await self._when_subscribed(identity, pending)
         return identity
 
-    async def renew(self, credential: Credential, held: Claims) -> Identity:
+    async def renew(self, credential: Credential, held: SocketSession) -> Identity:
         """Identify a newer credential of a joined socket. Its rooms are not changed.
 
         Raises:
@@ -98,7 +102,7 @@ class Joins:
             TokenExpired, Unauthenticated, Unavailable: as `Admission.identify`.
         """
         claims = await self._claims_of(credential)
-        if (claims.sub, claims.sid) != (held.sub, held.sid):
+        if (claims.sub, claims.sid) != (held.user_id, held.login_session_id):
             raise IdentityMismatch("a token of another user or login session")
         return await self._admission.identify(claims)
 

@@ -26,8 +26,8 @@ class LoginState(msgspec.Struct, frozen=True, gc=False):
     """An active login session, with its user. Times are epoch seconds.
 
     Attributes:
-        as_of: when the database said so; a change of role or access after it makes the state
-            worthless.
+        as_of: when the database said so; a change of role or access after it invalidates
+            the state.
         personal: what the user may do, by channel id, without what is open to many.
         generation: of the user and so of the session, when the database said so.
         proof_epoch: of the clock by which its user last authenticated; see step_up/freshness.py.

@@ -1,6 +1,6 @@
 """Tickets: single-use, short-lived, opaque credentials that open a socket without exposing a token.
 
-URLs are written to logs and histories, so a credential in one must be worthless a moment later.
+URLs are written to logs and histories, so a credential in one must become invalid quickly.
 Redeeming a ticket is one atomic step (GETDEL, or DELETE of its row), so of any number of concurrent
 sockets only one succeeds. A restarted Redis may have lost that step, so a ticket is valid only in
 the epoch in which it was stored (redis/epoch.py). A ticket belongs to the login session that asked
@@ -81,7 +81,8 @@ class Tickets:
         limit, ends_at = self._limits.of.tickets, self._clock() + self.ttl
         self._limits.refuse_known_full(limit, claims.sub)
         ticket = self._made(IN_STORE)
-        # Both leave in one write. Of a refusal the ticket is never heard, and soon gone.
+        # Both are sent in one write. If it is refused, the ticket is not returned, and expires
+        # soon.
         taking = self._limits.take((limit, claims.sub))
         storing = self._store_it(ticket, claims, ends_at)
         (await taking).require()

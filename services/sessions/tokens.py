@@ -2,7 +2,7 @@
 
 RFC 7519 (JWT), RFC 7515 (compact form), RFC 9068 (`at+jwt`), RFC 8725 (best practice).
 
-PyJWT signs and checks the keys; `hmac.digest` of the standard library verifies. The three parts
+PyJWT signs and checks the keys; services/hmac_sha256.py verifies. The three parts
 are split here because `verify` runs once per join: `jwt.decode` needs the key before it shows the
 `kid`, so the header would be read twice, and it prepares the key each time (measured: 66 µs against
 8 µs of CPU). tests/sessions/test_tokens.py compares this parser with PyJWT's own.
@@ -25,6 +25,7 @@ from jwt.algorithms import HMACAlgorithm
 
 from services.claims import MAX_TTL_SECONDS, MIN_SECRET_BYTES, Acr, Claims, Role
 from services.errors import TokenExpired, Unauthenticated
+from services.hmac_sha256 import HmacSha256
 from services.keyed_tokens import Checksums, KeyedTokens, Keyring
 from services.secret import Secret
 
@@ -117,7 +118,7 @@ class Tokens:
         if not secrets:
             raise ValueError("at least one JWT secret is needed")
         self._hmac = HMACAlgorithm(HMACAlgorithm.SHA256)
-        self._keys = {key_id(secret): self._key(secret) for secret in secrets}
+        self._take_keys({key_id(secret): self._key(secret) for secret in secrets})
         self._next: tuple[str, float] | None = None
         """The secret that signs from a moment on, in seconds of the monotonic clock."""
         self.issuer, self.audience = issuer, audience
@@ -137,8 +138,6 @@ class Tokens:
         """Signs the tokens of one-time links."""
         self.factors = Checksums(factor)
         """Signs the challenges of second factors and passkeys."""
-        # The header of every token of ours is one of these few texts: no need to parse it.
-        self._headers = {_header_segment(kid): key for kid, key in self._keys.items()}
         self._payload = msgspec.json.Decoder(_Payload)
         self._header = msgspec.json.Decoder(_Header)
 
@@ -165,8 +164,13 @@ class Tokens:
             self._next = newest, now + settle
         for keyring in self._keyrings:
             keyring.replace(secrets, settle)
+        self._take_keys(keys)
+
+    def _take_keys(self, keys: dict[str, bytes]) -> None:
         self._keys = keys
-        self._headers = {_header_segment(kid): key for kid, key in keys.items()}
+        self._macs = {kid: HmacSha256(key) for kid, key in keys.items()}
+        # The header of every token of ours is one of these few texts: no need to parse it.
+        self._headers = {_header_segment(kid): mac for kid, mac in self._macs.items()}
 
     def _signer(self) -> str:
         if self._next is not None and time.monotonic() >= self._next[1]:
@@ -182,7 +186,7 @@ class Tokens:
         auth_time: float | None = None,
         acr: Acr = "1",
     ) -> tuple[str, Claims]:
-        """A new access token and what it says.
+        """A new access token and its claims.
 
         Args:
             user_id: becomes `sub`.
@@ -232,15 +236,15 @@ class Tokens:
         return key
 
     def _check_signature(self, header: str, signed: str, signature: str) -> None:
-        key = self._headers.get(header) or self._key_for(header)
-        expected = _base64url(hmac.digest(key, signed.encode(), "sha256"))
+        mac = self._headers.get(header) or self._mac_for(header)
+        expected = _base64url(mac.digest(signed.encode()))
         # Compared as text: the last character has spare bits, and a decoder that drops them
         # would take four spellings of one signature.
         if not hmac.compare_digest(expected, signature):
             raise Unauthenticated("access token: wrong signature")
 
-    def _key_for(self, segment: str) -> bytes:
-        """The key for a header that is not spelt as ours are, but may be as good."""
+    def _mac_for(self, segment: str) -> HmacSha256:
+        """The MAC of the key for a header that is not spelt as ours are, but may be as good."""
         try:
             header = self._header.decode(_base64url_decode(segment))
         except (msgspec.DecodeError, ValueError) as error:
@@ -248,10 +252,10 @@ class Tokens:
         if header.typ.lower() not in TOKEN_TYPES:
             # Keeps ID tokens and other JWT of the same secret out (RFC 8725 section 3.11).
             raise Unauthenticated("access token: wrong typ")
-        key = self._keys.get(header.kid)
-        if key is None:
+        mac = self._macs.get(header.kid)
+        if mac is None:
             raise Unauthenticated("access token: unknown kid")
-        return key
+        return mac
 
     def _decode_payload(self, segment: str) -> _Payload:
         try:

@@ -67,11 +67,14 @@ class SocketLimit:
         self._alone = ceil(most / processes)
         self._entering: dict[str, int] = {}
 
-    def take(self, claims: Claims) -> Place:
+    def take(self, claims: Claims, session_id: str = "") -> Place:
         """Take a place on this node for a socket that is about to join. Does not wait.
 
         `Admission.identify` also takes it in Redis. Call `check` afterwards, and `give_back` once
         the socket is in the hub or is refused.
+
+        Args:
+            session_id: of the socket, if it has one already.
 
         Raises:
             RateLimited: this process alone has the maximum number of sockets of the user.
@@ -82,7 +85,7 @@ class SocketLimit:
         if self._hub.count_of(user_id) + entering >= most:
             raise RateLimited("too many sockets of one user on this node")
         self._entering[user_id] = entering + 1
-        session_id = secrets.token_urlsafe(16)
+        session_id = session_id or secrets.token_urlsafe(16)
         return Place(user_id, session_id, f"{claims.sid}/{session_id}")
 
     def exceeds_limit(self, place: Place) -> bool:

@@ -37,6 +37,11 @@ LIGHT_BYTES = 512
 """A fragment of less is a light frame: no client has a reason to send many."""
 LIGHT_FRAMES = 500
 """Number of these frames that a peer may send before its rate is checked."""
+FINAL_TEXT, MASKED, SMALL_HEADER_BYTES = 0x81, 0x80, 6
+"""A whole message in a small text frame, which nearly all are: read without the general case."""
+_TEXT = Opcode.TEXT  # a name of the module is found sooner than a member of an enum
+_SMALL_TEXT = tuple(bytes((FINAL_TEXT, length)) for length in range(126))
+"""The header of each small text frame that is sent."""
 _DATA = frozenset((Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY))
 _KNOWN = frozenset(int(opcode) for opcode in Opcode)
 
@@ -63,6 +68,8 @@ def encode_frame(opcode: Opcode, payload: bytes) -> bytes:
 
 def encode_text(payload: bytes) -> bytes:
     """A text frame, built once however many sockets it goes to."""
+    if len(payload) < 126:
+        return _SMALL_TEXT[len(payload)] + payload
     return encode_frame(Opcode.TEXT, payload)
 
 
@@ -129,7 +136,7 @@ def close_code_of(payload: bytes) -> int:
 
 
 class FrameReader:
-    """Cuts a byte stream from a client into messages and control frames.
+    """Parses a byte stream from a client into messages and control frames.
 
     `max_message` (bytes, over all fragments) may change between messages. Pull with `next()`
     until it gives None, so that a caller may stop half-way through what one read brought.
@@ -181,6 +188,20 @@ class FrameReader:
         Raises:
             FrameError: the stream is not what RFC 6455 allows, or a message is too big.
         """
+        buffer, start = self._buffer, self._position
+        if len(buffer) - start > SMALL_HEADER_BYTES and buffer[start] == FINAL_TEXT:
+            length = buffer[start + 1] - MASKED
+            end = start + SMALL_HEADER_BYTES + length
+            if (
+                0 <= length <= MAX_CONTROL_BYTES
+                and end <= len(buffer)
+                and length <= self.max_message
+                and self._assembled is None
+                and self.light < self.max_light
+            ):
+                self._need, self._position = 0, end
+                body = start + SMALL_HEADER_BYTES
+                return _TEXT, unmask(bytes(buffer[body:end]), bytes(buffer[start + 2 : body]))
         while self.light < self.max_light:
             frame = self._next_frame()
             if frame is None:

@@ -45,10 +45,11 @@ export class SessionsView {
 
   async load() {
     try {
-      const [{ items }, ended] = await Promise.all([this.api.sessions(), this.api.endedSessions()]);
+      const { items } = await this.api.sessions();
       if (!this.#timer) return;
       this.#show(items);
-      this.#showEnded(ended.items);
+      const ended = await this.api.endedSessions();
+      if (this.#timer) this.#showEnded(ended.items);
       setText(byId('sessions-error'), '');
     } catch (problem) {
       this.#fail(problem);

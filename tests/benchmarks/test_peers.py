@@ -16,7 +16,10 @@ import redis
 
 from benchmarks import machine
 from benchmarks.peers.load import Guest
+from benchmarks.peers.picture import picture
 from benchmarks.peers.place import Place
+from benchmarks.peers.publish import BEGIN, DOCUMENT, END, PICTURE, RESULTS, block
+from benchmarks.peers.results import load
 from benchmarks.peers.sample import QUICK
 from benchmarks.peers.subjects import SUBJECTS, Subject
 from benchmarks.reactor import Reactor
@@ -26,6 +29,13 @@ from tests.support.tools import missing, need
 
 OTHERS = [subject for subject in SUBJECTS if subject.command]
 INSTALL_SECONDS = 300
+
+
+def test_the_document_and_the_picture_are_made_of_the_published_results() -> None:
+    results = load([RESULTS])
+    assert BEGIN + block(results) + END in DOCUMENT.read_text("utf-8")
+    assert PICTURE.read_text("utf-8") == picture(results)
+    assert {subject.name for subject in results.measured()} == {one.name for one in SUBJECTS}
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,7 @@ def test_every_input_says_where_it_is_from() -> None:
 
 def test_every_step_that_is_marked_as_built_names_where() -> None:
     named = [where for _, where in BUILT_ALREADY] + [step.where for step in STEPS if step.where]
+    assert all(where for _, where in BUILT_ALREADY)
     for places in named:
         for place in places.split("; "):
             assert (ROOT / place.partition(",")[0]).exists(), place

@@ -65,8 +65,8 @@ def server(database_kind: str, practice: PracticeProvider, shared_op: Provider) 
 def op(shared_op: Provider) -> Iterator[Provider]:
     """The provider `campus`, with somebody new at it."""
     shared_op.user = {"sub": address(), "email": address(), "email_verified": True, "name": "Grace"}
-    for heard in (shared_op.ended, shared_op.revoked):
-        heard.clear()
+    for received in (shared_op.ended, shared_op.revoked):
+        received.clear()
     yield shared_op
     shared_op.behave()
 

@@ -83,7 +83,7 @@ class Installation:
         return self.clock() if self.clock is not None else time.time()
 
     async def hear(self, *rooms: str) -> None:
-        await heard(self.bus, *rooms)
+        await received(self.bus, *rooms)
 
     async def say(self, *bodies: bytes, room: str = ROOM) -> list[str]:
         return [await self.bus.keep(room, body) for body in bodies]
@@ -95,7 +95,7 @@ class Installation:
         return window
 
 
-async def heard(bus: Bus, *rooms: str) -> None:
+async def received(bus: Bus, *rooms: str) -> None:
     """Subscribe, and wait until it is certain."""
     for future in [bus.subscribe(room) for room in rooms]:
         if future is not None:

@@ -21,7 +21,7 @@ from services.errors import StoreUnavailable
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
 from services.rooms.rooms import Rooms
-from tests.bus.test_bus import Ear, heard
+from tests.bus.test_bus import Ear, received
 from tests.support.members import RecordingMember, enter
 from tests.support.redis import RealRedis, redis_server, run, until, within
 
@@ -95,7 +95,7 @@ async def test_messages_of_a_node_reach_every_node_in_the_same_order(
 ) -> None:
     async with node(redis_server) as a, node(redis_server) as b, node(redis_server) as c:
         for each in (a, b, c):
-            await heard(each.bus, ROOM)
+            await received(each.bus, ROOM)
         said = [x.bus.keep(ROOM, f"{n}".encode()) for n in range(60) for x in (a, b)]
         ids = await asyncio.gather(*said)
         await b.bus.send(ROOM, b"psst")
@@ -109,8 +109,8 @@ async def test_messages_of_a_node_reach_every_node_in_the_same_order(
 @pytest.mark.gen_test
 async def test_only_nodes_subscribed_to_the_room_get_traffic(redis_server: RealRedis) -> None:
     async with node(redis_server) as a, node(redis_server) as b:
-        await heard(a.bus, ROOM)
-        await heard(b.bus, "channel:another")
+        await received(a.bus, ROOM)
+        await received(b.bus, "channel:another")
         assert listeners(redis_server, ROOM) == 1
         a.bus.unsubscribe(ROOM)
         await until(lambda: listeners(redis_server, ROOM) == 0)
@@ -176,7 +176,7 @@ async def test_after_the_line_was_lost_a_gap_is_sent_of_every_room_and_it_is_rec
     redis_server: RealRedis,
 ) -> None:
     async with node(redis_server) as a, node(redis_server) as b:
-        await heard(a.bus, ROOM, "channel:another")
+        await received(a.bus, ROOM, "channel:another")
         await b.say(b"before")
         await a.ear.hears(1)
         assert a.ear.gaps == []
@@ -192,7 +192,7 @@ async def test_what_was_left_while_the_line_was_lost_is_not_received_again(
     redis_server: RealRedis,
 ) -> None:
     async with node(redis_server) as a:
-        await heard(a.bus, ROOM, "channel:another")
+        await received(a.bus, ROOM, "channel:another")
         redis_server.kill()
         await until(lambda: a.bus.subscribe("channel:late") is None)
         a.bus.unsubscribe(ROOM)
@@ -207,7 +207,7 @@ async def test_waiters_for_a_room_continue_when_the_connection_is_lost(
     redis_server: RealRedis,
 ) -> None:
     async with node(redis_server) as a:
-        await heard(a.bus, "channel:another")
+        await received(a.bus, "channel:another")
         redis_server.send_signal(signal.SIGSTOP)
         waiting = a.bus.subscribe(ROOM)
         assert waiting is not None
@@ -231,7 +231,7 @@ async def test_leaving_before_the_confirmation_releases_the_waiters(
         assert waiting is not None
         a.bus.unsubscribe(ROOM)
         await within(waiting)
-        await heard(a.bus, ROOM)
+        await received(a.bus, ROOM)
         await a.say(b"heard")
         await until(lambda: a.ear.bodies() == [b"heard"])
 
@@ -260,7 +260,7 @@ async def test_without_redis_no_caller_waits_and_the_room_is_subscribed_later(
 @pytest.mark.gen_test
 async def test_a_paused_redis_is_noticed_and_taken_up_again(redis_server: RealRedis) -> None:
     async with node(redis_server) as a:
-        await heard(a.bus, ROOM)
+        await received(a.bus, ROOM)
         redis_server.send_signal(signal.SIGSTOP)
         await asyncio.sleep(2.5)  # longer than the line's patience
         redis_server.send_signal(signal.SIGCONT)
@@ -273,7 +273,7 @@ async def test_a_paused_redis_is_noticed_and_taken_up_again(redis_server: RealRe
 @pytest.mark.gen_test
 async def test_a_silent_line_is_kept_while_redis_answers(redis_server: RealRedis) -> None:
     async with node(redis_server) as a:
-        await heard(a.bus, ROOM)
+        await received(a.bus, ROOM)
         await asyncio.sleep(2.5)  # longer than a line is given without any sign of life
         assert a.ear.gaps == []
         assert listeners(redis_server, ROOM) == 1
@@ -282,7 +282,7 @@ async def test_a_silent_line_is_kept_while_redis_answers(redis_server: RealRedis
 @pytest.mark.gen_test
 async def test_redis_may_be_killed_and_restarted_again_and_again(redis_server: RealRedis) -> None:
     async with node(redis_server) as a:
-        await heard(a.bus, ROOM)
+        await received(a.bus, ROOM)
         for number in range(3):
             gaps = len(a.ear.gaps)
             redis_server.kill()
@@ -319,7 +319,7 @@ async def test_a_password_and_a_database_number_are_said_before_anything_else(
 ) -> None:
     redis_server.ask("CONFIG", "SET", "requirepass", "secret")
     async with node(redis_server, f"unix://:secret@{redis_server.path}?db=3") as a:
-        await heard(a.bus, ROOM)
+        await received(a.bus, ROOM)
         assert a.ear.gaps == [], "the first line was good"
 
 

@@ -37,7 +37,7 @@ class RoundTrips:
         self.client = client
         self.done = 0
         self.questions = 0
-        self.heard: list[tuple[str, str]] = []
+        self.received: list[tuple[str, str]] = []
         """Messages as the page received them: room and data."""
         self._asked: dict[int, int] = {}
 
@@ -49,7 +49,7 @@ class RoundTrips:
             if reported["kind"] == "frame":
                 self._count(detail["frame"])
             if reported["kind"] == "event" and detail["event"] == "message":
-                self.heard.append((detail["data"]["room"], detail["data"]["data"]))
+                self.received.append((detail["data"]["room"], detail["data"]["data"]))
             assert reported["kind"] != "gap", reported
             if reported["kind"] == kind and (not name or detail["name"] == name) and wanted():
                 return int(reported["at"])
@@ -101,13 +101,13 @@ def test_a_distant_client_catches_up_in_a_few_round_trips(
             js.call("connect")
             begun = trips.until(lambda: True, "state", "joined")
             say(speaker, rooms[-1:], "live")
-            shown = trips.until(lambda: (rooms[-1], "live") in trips.heard) - begun
+            shown = trips.until(lambda: (rooms[-1], "live") in trips.received) - begun
             assert trips.done <= 2, f"shown after {trips.done} round trips, {shown} ms"
-            whole = trips.until(lambda: len(trips.heard) == count + 1) - begun
+            whole = trips.until(lambda: len(trips.received) == count + 1) - begun
         record_property("milliseconds", {"live": shown, "all": whole})
         assert trips.done <= 4
         assert trips.questions <= 20, "the rate of a socket is far from reached"
-        assert sorted(trips.heard) == sorted(
+        assert sorted(trips.received) == sorted(
             [(room, "missed") for room in rooms] + [(rooms[-1], "live")]
         )
         js.result("close")

@@ -58,7 +58,7 @@ def opened(node: Node, scripted: Scripted, *rooms: str) -> tuple[JsClient, Link]
     client.next("frame", lambda passed: passed["frame"]["event"] == "reply")  # knows the clock
     for room in rooms:
         link.say("message", message(1, room))
-        assert heard(client) == (room, 1)
+        assert received(client) == (room, 1)
     return client, link
 
 
@@ -69,7 +69,7 @@ def back(client: JsClient, link: Link, scripted: Scripted, *rooms: str) -> Link:
     return let_join(scripted.accept(), *rooms)
 
 
-def heard(client: JsClient) -> tuple[str, Any]:
+def received(client: JsClient) -> tuple[str, Any]:
     """The next message that the page receives: its room and data."""
     reported = client.next("event", lambda frame: frame["event"] == "message")["detail"]["data"]
     return reported["room"], reported["data"]
@@ -94,7 +94,7 @@ def test_what_was_missed_comes_before_what_is_new_and_once(node: Node, scripted:
     link.say("message", message(5))
     link.reply(asked, per_room(tea=page(2, 3, 4)))
     link.say("message", message(6))
-    assert [heard(client) for _ in range(5)] == [(ROOM, number) for number in range(2, 7)]
+    assert [received(client) for _ in range(5)] == [(ROOM, number) for number in range(2, 7)]
     client.result("close")
 
 
@@ -104,7 +104,7 @@ def test_what_is_read_before_it_comes_live_comes_once(node: Node, scripted: Scri
     link.reply(link.next("history"), per_room(tea=page(2, 3, 4)))
     for number in (3, 4, 5):
         link.say("message", message(number))
-    assert [heard(client)[1] for _ in range(4)] == [2, 3, 4, 5]
+    assert [received(client)[1] for _ in range(4)] == [2, 3, 4, 5]
     client.result("close")
 
 
@@ -113,7 +113,7 @@ def test_ids_are_compared_for_equality_only(node: Node, scripted: Scripted) -> N
     client, link = opened(node, scripted, ROOM)
     for message_id in ("5-0", "another-kind-of-id", "1-1"):
         link.say("message", {**message(2), "id": message_id, "data": message_id})
-    assert [heard(client)[1] for _ in range(3)] == ["5-0", "another-kind-of-id", "1-1"]
+    assert [received(client)[1] for _ in range(3)] == ["5-0", "another-kind-of-id", "1-1"]
     link = back(client, link, scripted, ROOM)
     asked = link.next("history")
     assert asked["data"]["rooms"][0]["after"] == "1-1"
@@ -128,7 +128,7 @@ def test_a_long_absence_is_read_page_by_page(node: Node, scripted: Scripted) -> 
     asked = link.next("history")
     assert asked["data"]["rooms"] == [{"room": ROOM, "after": message(3)["id"]}]
     link.reply(asked, per_room(tea=page(4)))
-    assert [heard(client)[1] for _ in range(3)] == [2, 3, 4]
+    assert [received(client)[1] for _ in range(3)] == [2, 3, 4]
     client.result("close")
 
 
@@ -140,16 +140,16 @@ def test_a_room_that_did_not_fit_is_asked_for_again_and_blocks_no_other(
     asked = link.next("history")
     link.say("message", message(3, "channel:jam"))
     link.reply(asked, per_room(tea=page(2, 3, room="channel:tea", more=True)))
-    assert [heard(client) for _ in range(2)] == [("channel:tea", 2), ("channel:tea", 3)]
+    assert [received(client) for _ in range(2)] == [("channel:tea", 2), ("channel:tea", 3)]
     asked = {each["data"]["rooms"][0]["room"]: each for each in map(link.next, ["history"] * 3)}
     assert next(iter(asked)) == "channel:jam", "where somebody speaks now comes first"
     link.reply(asked["channel:jam"], per_room(jam=page(2, room="channel:jam")))
-    assert [heard(client) for _ in range(2)] == [("channel:jam", 2), ("channel:jam", 3)]
+    assert [received(client) for _ in range(2)] == [("channel:jam", 2), ("channel:jam", 3)]
     after = message(3, "channel:tea")["id"]
     assert asked["channel:tea"]["data"]["rooms"] == [{"room": "channel:tea", "after": after}]
     link.reply(asked["channel:tea"], per_room(tea=page(room="channel:tea")))
     link.reply(asked["channel:cake"], per_room(cake=page(2, room="channel:cake")))
-    assert heard(client) == ("channel:cake", 2)
+    assert received(client) == ("channel:cake", 2)
     client.result("close")
 
 
@@ -167,7 +167,7 @@ def test_a_thousand_rooms_are_asked_for_at_once_and_none_waits_for_another(
     link.say("message", message(7, last))
     pages = {each["room"].removeprefix("channel:"): page() for each in asked[-1]["data"]["rooms"]}
     link.reply(asked[-1], per_room(**pages))
-    assert heard(client) == (last, 7)
+    assert received(client) == (last, 7)
     client.result("close")
 
 
@@ -201,7 +201,7 @@ def test_a_room_that_may_not_be_read_any_more_blocks_no_other(
     link.say("message", message(2))
     may_not = {"room": ROOM, "error": {"code": "forbidden", "message": "Not allowed."}}
     link.reply(asked, {"rooms": [may_not, *per_room(coffee=page(2, room=other))["rooms"]]})
-    assert [heard(client) for _ in range(2)] == [(ROOM, 2), (other, 2)]
+    assert [received(client) for _ in range(2)] == [(ROOM, 2), (other, 2)]
     client.result("close")
 
 
@@ -213,7 +213,7 @@ def test_a_server_that_takes_one_room_at_a_time_is_asked_so(node: Node, scripted
     for _ in range(2):
         asked = link.next("history")
         link.reply(asked, page(2, room=asked["data"]["room"]))
-    assert {heard(client) for _ in range(2)} == {(ROOM, 2), (other, 2)}
+    assert {received(client) for _ in range(2)} == {(ROOM, 2), (other, 2)}
     client.result("close")
 
 
@@ -222,7 +222,7 @@ def test_reading_yields_when_the_rate_is_reached(node: Node, scripted: Scripted)
     link = back(client, link, scripted, ROOM)
     link.refuse(link.next("history"), "rate_limited")
     link.reply(link.next("history"), per_room(tea=page(2)))
-    assert heard(client) == (ROOM, 2)
+    assert received(client) == (ROOM, 2)
     client.result("close")
 
 
@@ -233,7 +233,7 @@ def test_more_than_a_log_keeps_is_not_held_back(node: Node, scripted: Scripted) 
     for number in range(2, 1003):
         link.say("message", message(number))
     assert client.next("gap")["detail"] == {"room": ROOM}
-    assert [heard(client)[1] for _ in range(1001)] == list(range(2, 1003))
+    assert [received(client)[1] for _ in range(1001)] == list(range(2, 1003))
     client.result("close")
 
 
@@ -250,14 +250,14 @@ def test_what_a_backend_publishes_is_not_in_the_log_whatever_it_looks_like(
     client, link = opened(node, scripted, ROOM)
     for number in range(3):
         published(link, id="9999999999999-0", room=ROOM, data=number)
-    assert [heard(client)[1] for _ in range(3)] == [0, 1, 2]
+    assert [received(client)[1] for _ in range(3)] == [0, 1, 2]
     link.say("message", message(2))
-    assert heard(client) == (ROOM, 2), "it was not taken for older"
+    assert received(client) == (ROOM, 2), "it was not taken for older"
     link = back(client, link, scripted, ROOM)
     asked = link.next("history")
     assert asked["data"]["rooms"] == [{"room": ROOM, "after": message(2)["id"]}]
     published(link, id="1-1", room=ROOM, data="not held back")
-    assert heard(client)[1] == "not held back"
+    assert received(client)[1] == "not held back"
     link.reply(asked, per_room(tea=page()))
     client.result("close")
 
@@ -311,14 +311,14 @@ def test_a_room_that_the_page_left_stays_left(node: Node, scripted: Scripted) ->
     asked = link.next("history")
     assert [each["room"] for each in asked["data"]["rooms"]] == [other]
     link.reply(asked, per_room(coffee=page(2, room=other)))
-    assert heard(client) == (other, 2)
+    assert received(client) == (other, 2)
     link.say("access-changed", {"rooms": [ROOM, other]})
     link.reply(link.next("leave"), {"room": ROOM})
     assert rooms_of(client) == [other]
     client.call("request", event="join", data={"room": ROOM})
     link.reply(link.next("join"), {"room": ROOM})
     link.say("message", message(9, ROOM))
-    assert heard(client) == (ROOM, 9)
+    assert received(client) == (ROOM, 9)
     client.result("close")
 
 
@@ -326,7 +326,7 @@ def test_a_room_that_is_new_is_not_asked_for(node: Node, scripted: Scripted) -> 
     client, link = opened(node, scripted, ROOM)
     link = back(client, link, scripted, "channel:new")
     link.say("message", message(7, "channel:new"))
-    assert heard(client) == ("channel:new", 7)
+    assert received(client) == ("channel:new", 7)
     client.result("close")
     assert [frame["event"] for frame in list(link.frames.queue)] in ([], ["history"])
 
@@ -338,7 +338,7 @@ def test_a_log_that_no_longer_has_the_last_message_is_reported_as_a_gap(
     link = back(client, link, scripted, ROOM)
     link.reply(link.next("history"), per_room(tea=page(8, 9, complete=False)))
     assert client.next("gap")["detail"] == {"room": ROOM}
-    assert [heard(client)[1] for _ in range(2)] == [8, 9]
+    assert [received(client)[1] for _ in range(2)] == [8, 9]
     client.result("close")
 
 
@@ -350,7 +350,7 @@ def test_a_gap_from_the_server_is_reported_and_later_messages_are_delivered(
     link.say("gap", {"room": ROOM})
     assert client.next("gap")["detail"] == {"room": ROOM}
     link.say("message", {**message(5), "id": "1000-0"})
-    assert heard(client) == (ROOM, 5)
+    assert received(client) == (ROOM, 5)
     client.result("close")
 
 
@@ -362,7 +362,7 @@ def test_a_reconnect_while_the_log_is_read_loses_nothing(node: Node, scripted: S
     asked = link.next("history")
     assert asked["data"]["rooms"] == [{"room": ROOM, "after": message(1)["id"]}]
     link.reply(asked, per_room(tea=page(2, 3)))
-    assert [heard(client)[1] for _ in range(2)] == [2, 3]
+    assert [received(client)[1] for _ in range(2)] == [2, 3]
     client.result("close")
 
 
@@ -377,7 +377,7 @@ def test_a_live_message_before_a_cut_does_not_hide_what_was_missed_before_it(
     asked = link.next("history")
     link.reply(asked, per_room(tea=page(2, 3, 4, 5)))
     assert asked["data"]["rooms"][0]["after"] == message(1)["id"], "2 to 4 would be lost"
-    assert [heard(client)[1] for _ in range(4)] == [2, 3, 4, 5]
+    assert [received(client)[1] for _ in range(4)] == [2, 3, 4, 5]
     client.result("close")
 
 
@@ -387,14 +387,14 @@ def test_a_room_that_was_entered_later_is_caught_up_on_as_well(
     client, link = opened(node, scripted, ROOM)
     link.say("access-changed", {"rooms": [ROOM, "channel:let-in"]})
     link.say("message", message(1, "channel:joined"))  # after a `join` of the page's own
-    assert heard(client) == ("channel:joined", 1)
+    assert received(client) == ("channel:joined", 1)
     link = back(client, link, scripted, "channel:let-in", "channel:joined")
     asked = link.next("history")
     first = {"room": "channel:joined", "after": message(1)["id"]}
     assert sorted(asked["data"]["rooms"], key=len) == [{"room": "channel:let-in"}, first]
     pages = {"let-in": page(2, room="channel:let-in"), "joined": page(2, room="channel:joined")}
     link.reply(asked, per_room(**pages))
-    assert sorted(heard(client) for _ in pages) == [("channel:joined", 2), ("channel:let-in", 2)]
+    assert sorted(received(client) for _ in pages) == [("channel:joined", 2), ("channel:let-in", 2)]
     client.result("close")
 
 
@@ -405,7 +405,7 @@ def test_a_log_that_cannot_be_read_is_reported_as_a_gap(node: Node, scripted: Sc
     link.say("message", message(5))
     link.refuse(link.next("history"), "unavailable")
     assert client.next("gap")["detail"] == {"room": ROOM}
-    assert heard(client) == (ROOM, 5)
+    assert received(client) == (ROOM, 5)
     client.result("close")
 
 
@@ -415,7 +415,7 @@ def test_another_user_gets_no_state_of_the_previous_one(node: Node, scripted: Sc
     client.state("waiting")
     link = let_join(scripted.accept(), ROOM, user="u9")
     link.say("message", message(3))
-    assert heard(client) == (ROOM, 3)
+    assert received(client) == (ROOM, 3)
     client.result("close")
     assert link.frames.qsize() == 0
 
@@ -449,9 +449,9 @@ def test_a_backends_message_with_an_id_of_its_own_hides_none_that_is_said(
                 data = {"id": "9999999999999-0", "room": room, "data": number}
                 body = {"room": room, "event": "message", "data": data}
                 assert admin.post("/api/publish", body).status == 204
-            assert [heard(js) for _ in range(3)] == [(room, number) for number in range(3)]
+            assert [received(js) for _ in range(3)] == [(room, number) for number in range(3)]
             say(speaker, room, 7)
-            assert heard(js) == (room, 7)
+            assert received(js) == (room, 7)
         js.result("close")
 
 
@@ -469,7 +469,7 @@ def test_a_room_that_the_page_left_stays_left_over_a_real_reconnect(
             js.result("request", event="heartbeat")  # answered behind the `leave`
             say(speaker, room, 1)
             say(speaker, other, 2)
-            assert heard(js) == (other, 2)
+            assert received(js) == (other, 2)
             assert room not in js.result("session")["rooms"]
         js.result("close")
 
@@ -490,12 +490,12 @@ def test_a_page_that_reconnects_receives_every_message_once_from_a_real_server(
         js = listening(node, server, bob)
         with joined(server, by_subprotocol(ann.token)) as speaker:
             say(speaker, room, 1)
-            assert heard(js) == (room, 1)
+            assert received(js) == (room, 1)
             take_away(js, server, bob)
             say(speaker, room, *range(2, 160))
             js.call("connect")
             say(speaker, room, *range(160, 200))
-            assert [heard(js)[1] for _ in range(2, 200)] == list(range(2, 200))
+            assert [received(js)[1] for _ in range(2, 200)] == list(range(2, 200))
             _nothing_from_without_the_right(js, server, speaker, room, ann, bob)
         js.result("close")
 
@@ -509,7 +509,7 @@ def _nothing_from_without_the_right(
     let_in(ann, room, bob)
     say(speaker, room, 1001)
     js.result("connect")
-    assert heard(js)[1] == 1001
+    assert received(js)[1] == 1001
 
 
 def test_a_real_log_that_no_longer_has_the_last_message_is_reported_as_a_gap(
@@ -521,14 +521,14 @@ def test_a_real_log_that_no_longer_has_the_last_message_is_reported_as_a_gap(
         js = listening(node, server, ann)
         with joined(server, [], f"/ws?ticket={ann.ticket()}") as speaker:
             say(speaker, room, 1)
-            assert heard(js) == (room, 1)
+            assert received(js) == (room, 1)
             take_away(js, server, ann)
             say(speaker, room, *range(2, 300))
             js.call("connect")
             assert js.next("gap")["detail"] == {"room": room}
-            numbers = [heard(js)[1]]
+            numbers = [received(js)[1]]
             while numbers[-1] != 299:
-                numbers.append(heard(js)[1])
+                numbers.append(received(js)[1])
             assert numbers == list(range(numbers[0], 300))
         js.result("close")
 
@@ -543,13 +543,13 @@ def test_a_page_whose_node_is_killed_continues_when_it_is_back(
         js = listening(node, both[1], ann)
         with joined(both[0], [], f"/ws?ticket={ann.ticket()}") as speaker:
             say(speaker, room, 1)
-            assert heard(js) == (room, 1)
+            assert received(js) == (room, 1)
             both[1].environment["USHER_PORT"] = str(both[1].port)
             both[1].process.kill()
             say(speaker, room, 2, 3)
             assert js.state("waiting")["retry"] == "backoff"
             both[1].restart()
             say(speaker, room, 4)
-            assert [heard(js) for _ in range(3)] == [(room, 2), (room, 3), (room, 4)]
+            assert [received(js) for _ in range(3)] == [(room, 2), (room, 3), (room, 4)]
         wait_until(lambda: both.listeners(room) == 1)
         js.result("close")

@@ -153,14 +153,14 @@ async def test_a_client_that_reconnects_to_another_node_misses_no_message(
         async with talking(three[0], ann) as a, chattering(a, room) as chatter:
             for node in (three[1], three[2]):
                 b = await start_talking(node, at(node, bob))
-                await b.heard(room, 1)
+                await b.received(room, 1)
                 node.process.kill()
                 await b.code()
                 last = b.messages(room)[-1]
                 await chatter.says_more()
                 async with talking(three[0], bob) as back:
                     missed = await read_all(back, room, last["id"])
-                    live = await back.heard(room, 1)
+                    live = await back.received(room, 1)
                     together = {m["id"]: m["data"] for m in [last, *missed, *live]}
                     numbers = list(together.values())
                     assert numbers == list(range(last["data"], numbers[-1] + 1))
@@ -249,9 +249,9 @@ async def test_a_cut_line_loses_no_message_and_repeats_none(database_kind: str) 
             certain = list(chatter.acknowledged)
             for talker in (a, b, speaker):
                 await talker.hears(room, certain[-1])
-                heard = in_order_and_once(talker, room)
-                assert set(heard) >= set(certain), set(certain) - set(heard)
-                assert set(heard) - set(certain) <= chatter.refused
+                received = in_order_and_once(talker, room)
+                assert set(received) >= set(certain), set(certain) - set(received)
+                assert set(received) - set(certain) <= chatter.refused
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -286,7 +286,7 @@ async def test_redis_may_crash_and_restart_empty_during_traffic(
             chattering(a, room) as chatter,
         ):
             await chatter.says_more()
-            known = (await b.heard(room, 20))[-1]
+            known = (await b.received(room, 20))[-1]
             both.redis.kill()
             await until(lambda: len(chatter.refused) > 5)
             last = max(chatter.acknowledged)  # it may have died with Redis, unsent
@@ -297,8 +297,8 @@ async def test_redis_may_crash_and_restart_empty_during_traffic(
             for talker in (a, b):
                 assert talker.is_open
                 await talker.hears(room, certain[-1])
-                heard = in_order_and_once(talker, room)
-                assert set(certain) - set(heard) <= {last}
+                received = in_order_and_once(talker, room)
+                assert set(certain) - set(received) <= {last}
             part = await b.ok("history", {"room": room, "after": known["id"]})
             assert part["complete"] is False
             await b.sees(room, a.id, b.id, seconds=15)
@@ -362,8 +362,8 @@ async def test_a_paused_redis_repeats_nothing_when_it_continues(database_kind: s
             certain = list(chatter.acknowledged)
             for talker in (a, b):
                 await talker.hears(room, certain[-1])
-                heard = in_order_and_once(talker, room)
-                assert set(certain) <= set(heard) <= set(certain) | chatter.refused
+                received = in_order_and_once(talker, room)
+                assert set(certain) <= set(received) <= set(certain) | chatter.refused
 
 
 # ---- PostgreSQL -----------------------------------------------------------------------------

@@ -107,9 +107,9 @@ async def test_messages_of_three_nodes_arrive_in_one_order_with_growing_ids(thre
             await socket.say(room, [number, count])
 
     await asyncio.gather(*(speak(n, s) for n, s in enumerate(sockets)))
-    heard = [await socket.heard(room, each * len(sockets)) for socket in sockets]
-    assert all(messages == heard[0] for messages in heard)
-    orders = [tuple(map(int, message["id"].split("-"))) for message in heard[0]]
+    received = [await socket.received(room, each * len(sockets)) for socket in sockets]
+    assert all(messages == received[0] for messages in received)
+    orders = [tuple(map(int, message["id"].split("-"))) for message in received[0]]
     assert orders == sorted(set(orders))
     assert len(orders) == each * len(sockets)
     for socket in sockets:

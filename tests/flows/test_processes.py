@@ -136,8 +136,8 @@ async def test_a_user_on_both_processes_is_present_once_and_receives_every_messa
                 {"id": ada.user["id"], "name": "Ada"}
             ]
         said = await ask(opened[0], "message", {"room": room, "data": "tea"})
-        heard = await asyncio.gather(*(event(socket, "message") for socket in opened[1:]))
-        assert {message["id"] for message in heard} == {said["data"]["id"]}
+        received = await asyncio.gather(*(event(socket, "message") for socket in opened[1:]))
+        assert {message["id"] for message in received} == {said["data"]["id"]}
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -316,6 +316,14 @@ def test_a_port_in_use_is_one_line_and_status_2(two: Usher, processes: int) -> N
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"usher: USHER_PORT: got {two.port} on 127.0.0.1 (Address already in")
+
+
+def test_a_certificate_that_is_not_there_is_one_line_for_all_processes(two: Usher) -> None:
+    pair = {"USHER_TLS_CERTIFICATE": "/nowhere/c.pem", "USHER_TLS_KEY": "/nowhere/k.pem"}
+    ended = run_command(two.environment | pair | {"USHER_PORT": "0"}, timeout=PATIENCE)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("usher: USHER_TLS_CERTIFICATE: got /nowhere/c.pem (No such file")
 
 
 def test_a_worker_is_not_started_by_hand(two: Usher) -> None:

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from services.bus.bus import id_order
-from tests.client.test_usher_js_rooms import heard, listening
+from tests.client.test_usher_js_rooms import listening, received
 from tests.support.node import Node
 from tests.support.nodes import Nodes, channel, let_in, nodes
 from tests.support.redis import until
@@ -106,12 +106,12 @@ async def test_a_page_receives_the_gap_and_continues() -> None:
         js = listening(node, running[0], ann)
         async with talking(running[1], bob) as speaker:
             assert (await speaker.ask("message", {"room": room, "data": 1}))["ok"]
-            assert await asyncio.to_thread(heard, js) == (room, 1)
+            assert await asyncio.to_thread(received, js) == (room, 1)
             await asyncio.to_thread(replace_redis, running)
 
             assert await says(speaker, room, 2)
             assert await asyncio.to_thread(js.next, "gap", lambda detail: detail == {"room": room})
-            assert await asyncio.to_thread(heard, js) == (room, 2)
+            assert await asyncio.to_thread(received, js) == (room, 2)
         js.result("close")
 
 
@@ -131,6 +131,6 @@ async def test_a_log_that_was_emptied_while_it_was_read_is_reported_once() -> No
             assert running.redis.ask("CLIENT", "KILL", "TYPE", "pubsub") > 0
             said += [await speaker.say(room, number) for number in range(5, 10)]
             await until(lambda: said[-1] in taken(listener, room))
-            await until(lambda: running.heard(room))
+            await until(lambda: running.received(room))
             await listener.settle()
             assert taken(listener, room) == said

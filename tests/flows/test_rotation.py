@@ -131,7 +131,7 @@ async def test_secrets_in_files_are_read_anew_at_a_hangup(
             wait_until(lambda: both in server.log)
             assert (await ask(socket, "heartbeat"))["ok"] is True
             assert client.get("/api/auth/me").status == 200
-            # A secret that is taken out ends what it signed, and opens no door to the rest.
+            # A secret that is taken out ends what it signed, and admits no other.
             jwt.write_text("b" * 40)
             server.process.send_signal(signal.SIGHUP)
             wait_until(lambda: server.log.count("settings are read anew") == 2)

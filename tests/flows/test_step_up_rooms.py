@@ -196,9 +196,9 @@ async def test_no_message_after_the_end_is_received_or_sent(
         assert taken > 100, "enough to mean something"
         for listener, ends_at in ends.items():
             await fallen_back(listener, room)
-            heard = listener.messages(room)
-            assert heard, "it was in the room before"
-            assert max(message["sent_at"] for message in heard) < ends_at
+            received = listener.messages(room)
+            assert received, "it was in the room before"
+            assert max(message["sent_at"] for message in received) < ends_at
             after = listener.events.index(last_told(listener)) + 1
             assert not [e for e in listener.events[after:] if e["event"] == "message"]
         # What the speaker said after the end of its own proof was not taken by anybody.

@@ -210,12 +210,14 @@ def test_plain_http_on_the_port_is_closed_and_affects_no_other(server: Usher) ->
 
 
 @pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 async def test_a_renewed_certificate_is_read_at_sighup_and_no_socket_drops(
-    tmp_path: Path,
+    tmp_path: Path, processes: int
 ) -> None:
     make_certificate(tmp_path)
     certificate, key = tmp_path / CERTIFICATE_FILE, tmp_path / KEY_FILE
-    with quiet_usher("sqlite", TLS_CERTIFICATE=certificate, TLS_KEY=key) as server:
+    tls = {"TLS_CERTIFICATE": certificate, "TLS_KEY": key}
+    with quiet_usher("sqlite", PROCESSES=processes, **tls) as server:
         ada = await asyncio.to_thread(sign_up, server)
         assert ada.token is not None
         before = serial_of(server)
@@ -224,7 +226,8 @@ async def test_a_renewed_certificate_is_read_at_sighup_and_no_socket_drops(
             key.unlink()
             make_certificate(tmp_path)
             server.process.send_signal(signal.SIGHUP)
-            await until(lambda: serial_of(server) != before)
+            # Ten new connections, so that each process is asked.
+            await until(lambda: before not in {serial_of(server) for _ in range(10)})
             await client.send('{"event":"heartbeat","id":1}')
             assert json.loads(await asyncio.wait_for(client.recv(), PATIENCE))["ok"] is True
 

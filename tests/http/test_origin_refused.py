@@ -17,7 +17,7 @@ BODY = {"email": address(), "password": "a quiet heron at dusk 7", "name": "Ada"
 
 
 @pytest.fixture(scope="module")
-def door(database_kind: str) -> Iterator[Usher]:
+def instance(database_kind: str) -> Iterator[Usher]:
     with usher(database_kind) as running:
         yield running
 
@@ -26,49 +26,49 @@ def lines(server: Usher, origin: str) -> list[str]:
     return [line for line in server.output if repr(origin) in line]
 
 
-def test_the_refusal_of_a_foreign_origin_names_the_setting(door: Usher) -> None:
+def test_the_refusal_of_a_foreign_origin_names_the_setting(instance: Usher) -> None:
     origin = "https://one.example"
-    answer = Client(door).post("/api/auth/signup", BODY, Origin=origin)
+    answer = Client(instance).post("/api/auth/signup", BODY, Origin=origin)
     assert (answer.status, answer.body["code"]) == (403, "origin_refused")
     assert "log" in answer.body["title"]
     assert origin not in answer.text.decode()
-    wait_until(lambda: lines(door, origin))
-    (line,) = lines(door, origin)
+    wait_until(lambda: lines(instance, origin))
+    (line,) = lines(instance, origin)
     assert "WARNING" in line
     assert "POST /api/auth/signup" in line
     assert "add it to USHER_ALLOWED_ORIGINS" in line
 
 
-def test_a_preflight_that_gets_no_leave_is_logged_too(door: Usher) -> None:
+def test_a_preflight_that_gets_no_leave_is_logged_too(instance: Usher) -> None:
     origin = "https://two.example"
-    answer = Client(door).call("OPTIONS", "/api/ws/ticket", None, {"Origin": origin})
+    answer = Client(instance).call("OPTIONS", "/api/ws/ticket", None, {"Origin": origin})
     assert "Access-Control-Allow-Origin" not in answer.headers
-    wait_until(lambda: lines(door, origin))
-    assert len(lines(door, origin)) == 1
+    wait_until(lambda: lines(instance, origin))
+    assert len(lines(instance, origin)) == 1
 
 
-def test_a_socket_of_a_foreign_origin_is_one_line(door: Usher) -> None:
+def test_a_socket_of_a_foreign_origin_is_one_line(instance: Usher) -> None:
     origin = "https://three.example"
-    with RawClient(door) as client:
+    with RawClient(instance) as client:
         client.send(handshake("/ws", [("Origin", origin)]))
         assert client.response().status == 403
-    wait_until(lambda: lines(door, origin))
-    (line,) = lines(door, origin)
+    wait_until(lambda: lines(instance, origin))
+    (line,) = lines(instance, origin)
     assert "USHER_ALLOWED_ORIGINS" in line
 
 
-def test_the_servers_own_name_is_known_by_the_host_header(door: Usher) -> None:
+def test_the_servers_own_name_is_known_by_the_host_header(instance: Usher) -> None:
     headers = {"Origin": "https://chat.example", "Host": "chat.example"}
-    assert Client(door).call("POST", "/api/auth/signup", BODY, headers).status == 403
-    wait_until(lambda: lines(door, "https://chat.example"))
-    assert "set USHER_PUBLIC_URL to it" in lines(door, "https://chat.example")[0]
+    assert Client(instance).call("POST", "/api/auth/signup", BODY, headers).status == 403
+    wait_until(lambda: lines(instance, "https://chat.example"))
+    assert "set USHER_PUBLIC_URL to it" in lines(instance, "https://chat.example")[0]
 
 
-def test_what_an_origin_holds_cannot_make_lines_of_its_own(door: Usher) -> None:
+def test_what_an_origin_holds_cannot_make_lines_of_its_own(instance: Usher) -> None:
     long = "https://" + "x" * 5000
-    assert Client(door).post("/api/auth/signup", BODY, Origin=long).status == 403
-    wait_until(lambda: any("x" * 250 in line for line in door.output))
-    assert not any("x" * 400 in line for line in door.output)
+    assert Client(instance).post("/api/auth/signup", BODY, Origin=long).status == 403
+    wait_until(lambda: any("x" * 250 in line for line in instance.output))
+    assert not any("x" * 400 in line for line in instance.output)
 
 
 def test_with_the_setting_that_it_names_it_is_allowed(database_kind: str) -> None:

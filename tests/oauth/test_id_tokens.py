@@ -61,7 +61,7 @@ def verified(op: Provider, token: str, keys: ProviderKeys | None = None) -> IdTo
     )
 
 
-def heard(
+def received(
     op: Provider, token: str, untyped: bool = False, without_exp: bool = False
 ) -> LogoutToken:
     keys = ProviderKeys(op.url("jwks"))
@@ -222,7 +222,7 @@ ODD_HEADERS: tuple[dict[str, object], ...] = (
 
 @pytest.mark.parametrize("header", ODD_HEADERS, ids=repr)
 def test_a_header_that_is_odd_is_refused(op: Provider, header: dict[str, object]) -> None:
-    for check in (verified, heard):
+    for check in (verified, received):
         with pytest.raises(SignInRefused) as caught:
             check(op, signed(op, header))
         refused(caught)
@@ -249,7 +249,7 @@ def test_a_header_that_is_odd_is_refused(op: Provider, header: dict[str, object]
     ids=range(14),
 )
 def test_what_is_no_jwt_is_refused(op: Provider, token: str) -> None:
-    for check in (verified, heard):
+    for check in (verified, received):
         with pytest.raises(SignInRefused) as caught:
             check(op, token)
         refused(caught)
@@ -291,7 +291,7 @@ def test_a_changed_token_is_refused(op: Provider) -> None:
 
 def test_without_its_keys_nothing_is_decided(op: Provider) -> None:
     op.misbehave(jwks="http_500")
-    for check in (verified, heard):
+    for check in (verified, received):
         with pytest.raises(ProviderUnavailable):
             check(op, signed(op))
 
@@ -491,7 +491,7 @@ def signed_in(op: Provider) -> Provider:
 def test_a_logout_token_names_a_user_or_a_session_or_both(
     op: Provider, claims: dict[str, Any], about: tuple[str | None, str | None]
 ) -> None:
-    found = heard(op, op.logout_token(**{"sub": "ada", "sid": "s-1", **claims}))
+    found = received(op, op.logout_token(**{"sub": "ada", "sid": "s-1", **claims}))
     assert (found.subject, found.sid) == about
     assert found.token_id
     assert found.expires_at > time.time()
@@ -542,7 +542,7 @@ def test_each_claim_of_a_logout_token_that_is_wrong_or_missing_is_refused(
     signed_in: Provider, claims: dict[str, Any]
 ) -> None:
     with pytest.raises(SignInRefused) as caught:
-        heard(signed_in, signed_in.logout_token(**claims))
+        received(signed_in, signed_in.logout_token(**claims))
     refused(caught)
 
 
@@ -553,14 +553,14 @@ def test_each_forged_logout_token_is_refused(
 ) -> None:
     signed_in.misbehave(jwks="oct_key")
     with pytest.raises(SignInRefused) as caught:
-        heard(signed_in, signed_in.logout_token(signer=signer), untyped)
+        received(signed_in, signed_in.logout_token(signer=signer), untyped)
     refused(caught)
     assert signed_in.count("foreign_jwks") == 0
 
 
 @pytest.mark.parametrize("typ", ["logout+jwt", "Logout+JWT", "application/logout+jwt"])
 def test_the_type_of_a_logout_token_has_two_spellings(signed_in: Provider, typ: str) -> None:
-    assert heard(signed_in, signed_in.logout_token(header={"typ": typ})).sid == signed_in.sid
+    assert received(signed_in, signed_in.logout_token(header={"typ": typ})).sid == signed_in.sid
 
 
 @pytest.mark.parametrize("typ", ["JWT", LEFT_OUT])
@@ -569,15 +569,15 @@ def test_without_its_type_it_is_accepted_only_where_the_settings_say_so(
 ) -> None:
     token = signed_in.logout_token(header={"typ": typ})
     with pytest.raises(SignInRefused) as caught:
-        heard(signed_in, token)
+        received(signed_in, token)
     assert "typ" in refused(caught)
-    assert heard(signed_in, token, untyped=True).sid == signed_in.sid
+    assert received(signed_in, token, untyped=True).sid == signed_in.sid
 
 
 @pytest.mark.parametrize("typ", ["at+jwt", "secevent+jwt", None, 7])
 def test_another_type_is_refused_even_then(signed_in: Provider, typ: object) -> None:
     with pytest.raises(SignInRefused) as caught:
-        heard(signed_in, signed_in.logout_token(header={"typ": typ}), untyped=True)
+        received(signed_in, signed_in.logout_token(header={"typ": typ}), untyped=True)
     assert "typ" in refused(caught)
 
 
@@ -586,7 +586,7 @@ def test_id_tokens_and_logout_tokens_are_not_interchangeable(
 ) -> None:
     for untyped in (False, True):
         with pytest.raises(SignInRefused) as caught:
-            heard(signed_in, signed_in.id_tokens[-1], untyped)
+            received(signed_in, signed_in.id_tokens[-1], untyped)
         refused(caught)
     with pytest.raises(SignInRefused) as caught:
         verified(signed_in, signed_in.logout_token())
@@ -602,19 +602,19 @@ def test_long_names_of_sessions_and_tokens_are_accepted_and_distinguished(
     sid = verified(op, signed(op, sid=one)).sid
     assert sid is not None
     assert len(sid) <= MAX_SID_LENGTH, "fits into an index of every database"
-    found = heard(op, op.logout_token(sub="ada", sid=one, jti="j" * length))
+    found = received(op, op.logout_token(sub="ada", sid=one, jti="j" * length))
     assert (found.sid, len(found.token_id)) == (sid, length)
-    assert heard(op, op.logout_token(sub="ada", sid=other)).sid != sid
+    assert received(op, op.logout_token(sub="ada", sid=other)).sid != sid
 
 
 @pytest.mark.parametrize("length", [255, 256])
 def test_a_subject_has_255_characters_at_most(op: Provider, length: int) -> None:
     token = op.logout_token(sub="s" * length, sid="s-1")
     if length == 255:
-        assert heard(op, token).subject == "s" * length
+        assert received(op, token).subject == "s" * length
         return
     with pytest.raises(SignInRefused) as caught:
-        heard(op, token)
+        received(op, token)
     assert "sub" in refused(caught)
 
 
@@ -624,12 +624,12 @@ def test_a_logout_token_without_an_end_is_accepted_only_where_the_settings_say_s
     now = int(time.time())
     token = signed_in.logout_token(exp=LEFT_OUT, iat=now - 60)
     with pytest.raises(SignInRefused):
-        heard(signed_in, token)
-    assert heard(signed_in, token, without_exp=True).expires_at == now - 60 + LOGOUT_SECONDS
+        received(signed_in, token)
+    assert received(signed_in, token, without_exp=True).expires_at == now - 60 + LOGOUT_SECONDS
     for iat in (LEFT_OUT, now - LOGOUT_SECONDS - CLOCK_SKEW_SECONDS - 10, FAR_AHEAD):
         old = signed_in.logout_token(exp=LEFT_OUT, iat=iat)
         with pytest.raises(SignInRefused):
-            heard(signed_in, old, without_exp=True)
+            received(signed_in, old, without_exp=True)
     ended = signed_in.logout_token(exp=LONG_AGO)
     with pytest.raises(SignInRefused):
-        heard(signed_in, ended, without_exp=True)
+        received(signed_in, ended, without_exp=True)

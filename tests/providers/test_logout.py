@@ -204,11 +204,11 @@ async def test_a_logout_token_is_received_once_on_any_node(database_url: str, op
     async with two_nodes(database_url, op) as both:
         await sign_in(both[0])
         token = op.logout_token()
-        heard = await asyncio.gather(
+        received = await asyncio.gather(
             *(hear(both[n % 2], token) for n in range(10)), return_exceptions=True
         )
-        assert heard.count(1) == 1
-        assert sum(isinstance(one, LogoutRefused) for one in heard) == 9
+        assert received.count(1) == 1
+        assert sum(isinstance(one, LogoutRefused) for one in received) == 9
         fresh = await sign_in(both[0])
         with pytest.raises(LogoutRefused, match="sent before"):
             await hear(both[1], token)

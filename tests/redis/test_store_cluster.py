@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from tornado.testing import bind_unused_port
 
-from services.bus.bus import LoggedMessage
 from services.bus.bus_redis import RedisBus
 from services.errors import StoreUnavailable
 from services.redis.cluster import SLOTS, read_view, slot_of
 from services.redis.store import Command
 from services.redis.store_cluster import ClusterStore
 from services.redis.store_redis import RedisStore
+from tests.support.listeners import RecordingListener
 from tests.support.redis import PATIENCE, run, until, within
 from tests.support.redis_forms import (
     Cluster,
@@ -342,29 +342,12 @@ async def subscribed(bus: RedisBus, room: str) -> None:
         await waiting
 
 
-class Heard:
-    """A listener that records its calls."""
-
-    def __init__(self) -> None:
-        self.bodies: list[bytes] = []
-        self.gaps = 0
-
-    def logged(self, room: str, message: LoggedMessage) -> None:
-        self.bodies.append(message.body)
-
-    def ephemeral(self, room: str, body: bytes) -> None:
-        self.bodies.append(body)
-
-    def gap(self, room: str) -> None:
-        self.gaps += 1
-
-
 def test_messages_reach_a_subscription_on_any_node(three: Cluster) -> None:
     async def work() -> None:
         async with connected(three.url) as store:
             buses = [RedisBus(three.url, store, 100, 60) for _ in range(4)]
-            heard = [Heard() for _ in buses]
-            for bus, ear in zip(buses, heard, strict=True):
+            received = [RecordingListener() for _ in buses]
+            for bus, ear in zip(buses, received, strict=True):
                 bus.listen(ear)
                 await bus.open()
                 for number in range(9):
@@ -372,7 +355,7 @@ def test_messages_reach_a_subscription_on_any_node(three: Cluster) -> None:
             ids = [await buses[0].keep(f"r{n}", f"kept{n}".encode()) for n in range(9)]
             buses[1].send("r3", b"passing")
             wanted = sorted([f"kept{n}".encode() for n in range(9)] + [b"passing"])
-            await until(lambda: all(sorted(ear.bodies) == wanted for ear in heard))
+            await until(lambda: all(sorted(ear.bodies) == wanted for ear in received))
             window = await buses[2].read("r4", None, 10)
             assert [message.id for message in window.messages] == [ids[4]]
             await asyncio.gather(*(bus.close() for bus in buses))
@@ -387,8 +370,8 @@ def test_a_dead_master_is_replaced_without_a_restart() -> None:
         key = next(f"k{n}" for n in range(99) if (slot_of(("GET", f"k{n}")) or 0) < SLOTS // 3)
         changes: list[bool] = []
         async with connected(made.url, on_change=changes.append, timeout=2.0) as store:
-            bus, heard = RedisBus(made.url, store, 100, 60), Heard()
-            bus.listen(heard)
+            bus, received = RedisBus(made.url, store, 100, 60), RecordingListener()
+            bus.listen(received)
             await bus.open()
             await within(subscribed(bus, key))
             await store.call(("SET", key, "kept"), ("SET", "n" + key, 1))
@@ -404,7 +387,7 @@ def test_a_dead_master_is_replaced_without_a_restart() -> None:
             assert role(replica)[0] == "master"
             # What may have been carried out was not sent again.
             assert await store.call(("GET", key), ("EXISTS", key + "{" + key + "}")) == [b"kept", 0]
-            await until(lambda: bool(heard.bodies) or bool(bus.send(key, b"again")))
+            await until(lambda: bool(received.bodies) or bool(bus.send(key, b"again")))
             await bus.close()
             dying.start()  # comes back as a replica, and nobody writes to it
             await until(lambda: role(dying)[0] == "slave")

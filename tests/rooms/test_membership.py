@@ -122,13 +122,13 @@ async def test_rooms_that_were_left_are_not_received() -> None:
     _, membership = h.socket({"c1": READ})
     await membership.enter_subscribed(membership.allowed())
     membership.leave_all()
-    heard: list[bytes] = []
-    h.rooms.on_ephemeral(b"z", lambda _, body: heard.append(body))
+    received: list[bytes] = []
+    h.rooms.on_ephemeral(b"z", lambda _, body: received.append(body))
     for room in ("user:ada", "channel:c1"):
         h.rooms.send_ephemeral(room, b"z", b"still heard")
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert heard == []
+    assert received == []
 
 
 @pytest.mark.gen_test

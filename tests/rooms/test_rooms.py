@@ -289,25 +289,25 @@ async def test_a_member_that_is_closed_by_a_message_affects_no_other() -> None:
 @pytest.mark.gen_test
 async def test_ephemeral_messages_are_dispatched_by_kind() -> None:
     h = installation()
-    heard: list[tuple[str, bytes]] = []
-    h.rooms.on_ephemeral(b"z", lambda room, body: heard.append((room, body)))
+    received: list[tuple[str, bytes]] = []
+    h.rooms.on_ephemeral(b"z", lambda room, body: received.append((room, body)))
     (ada,) = await h.people("ada")
     h.rooms.send_ephemeral(ROOM, b"z", b"e for z")
     h.rooms.send_ephemeral(ROOM, b"?", b"of no kind that is known")
     await h.bus.send(ROOM, b"")
     h.rooms.send_frame(ROOM, b"last")
     await until(lambda: ada.texts)
-    assert heard == [(ROOM, b"e for z")]
+    assert received == [(ROOM, b"e for z")]
     assert ada.texts == ["last"]
 
 
 @pytest.mark.gen_test
 async def test_messages_between_nodes_reach_no_client() -> None:
-    h, heard = installation(), list[bytes]()
-    await h.rooms.receive_from_nodes(heard.append)
+    h, received = installation(), list[bytes]()
+    await h.rooms.receive_from_nodes(received.append)
     (ada,) = await h.people("ada", room=CONTROL_ROOM)
     await h.say("news", room=CONTROL_ROOM)
-    assert (heard, ada.texts) == ([b"news"], [])
+    assert (received, ada.texts) == ([b"news"], [])
 
 
 # ---- order ---------------------------------------------------------------------------------
@@ -525,12 +525,12 @@ async def test_many_gaps_at_once_leave_the_store_room_for_others() -> None:
 
 @pytest.mark.gen_test
 async def test_news_between_nodes_are_caught_up_with_too() -> None:
-    h, heard = installation(), list[bytes]()
-    await h.rooms.receive_from_nodes(heard.append)
+    h, received = installation(), list[bytes]()
+    await h.rooms.receive_from_nodes(received.append)
     h.bus.lose(CONTROL_ROOM)
     h.clock.forward(1)
     await h.say("1", "2", room=CONTROL_ROOM)
     h.bus.find(CONTROL_ROOM)
     h.rooms.gap(CONTROL_ROOM)
-    await until(lambda: len(heard) >= 2)
-    assert heard == [b"1", b"2"]
+    await until(lambda: len(received) >= 2)
+    assert received == [b"1", b"2"]

@@ -26,14 +26,14 @@ class Noting:
     """Records the messages to a node, in place of its revocations."""
 
     def __init__(self, parts: Parts, closes: int = 0) -> None:
-        self.heard: list[Revocation] = []
+        self.received: list[Revocation] = []
         self.replaced: list[str] = []
         self._closes = closes
         parts.control.on_revocations(self._revoked)
         parts.control.on_replaced(self.replaced.append)
 
     def _revoked(self, revocations: Sequence[Revocation]) -> int:
-        self.heard += revocations
+        self.received += revocations
         return self._closes
 
 
@@ -70,9 +70,9 @@ async def test_messages_of_a_node_reach_every_other_node_and_not_itself(
         a, b, c = map(Noting, parts)
         assert await parts[0].control.publish([ENTRY, OTHER]) is True
         await parts[1].control.publish([OTHER])
-        await until(lambda: len(c.heard) == 3 and a.heard)
-        assert c.heard == [ENTRY, OTHER, OTHER]
-        assert (a.heard, b.heard) == ([OTHER], [ENTRY, OTHER])
+        await until(lambda: len(c.received) == 3 and a.received)
+        assert c.received == [ENTRY, OTHER, OTHER]
+        assert (a.received, b.received) == ([OTHER], [ENTRY, OTHER])
 
 
 @pytest.mark.gen_test
@@ -82,7 +82,7 @@ async def test_publishing_to_an_empty_room_succeeds(database_url: str) -> None:
         assert await parts.control.publish([ENTRY]) is True
         assert await parts.control.publish([]) is True
         await parts.control.replace("s1")
-        assert (noting.heard, noting.replaced) == ([], [])
+        assert (noting.received, noting.replaced) == ([], [])
 
 
 @pytest.mark.gen_test
@@ -108,7 +108,7 @@ async def test_a_node_applies_each_message_once(database_url: str, redis_server:
         witness = Noting(a)
         await a.control.publish([entry])
         await b.control.publish([OTHER])
-        await until(lambda: witness.heard)
+        await until(lambda: witness.received)
         assert b.count("usher_sockets_revoked_total", reason="logout") == 1
 
 
@@ -152,8 +152,8 @@ async def test_news_that_were_missed_are_followed_from_where_the_node_stopped(
             if number % 20 == 10:
                 deafen(redis_server)
             await a.control.publish([entry])
-        await until(lambda: len(noting.heard) >= len(entries))
-        assert noting.heard == entries
+        await until(lambda: len(noting.received) >= len(entries))
+        assert noting.received == entries
 
 
 @pytest.mark.gen_test
@@ -169,8 +169,8 @@ async def test_without_redis_the_acknowledgement_says_that_other_nodes_are_unkno
         await redis_back(a, redis_server)
         await until(lambda: redis_server.ask("PUBSUB", "NUMSUB", channel(CONTROL_ROOM))[1] == 2)
         assert await a.control.publish([OTHER]) is True
-        await until(lambda: noting.heard)
-        assert noting.heard == [OTHER]
+        await until(lambda: noting.received)
+        assert noting.received == [OTHER]
 
 
 @pytest.mark.gen_test
@@ -184,8 +184,8 @@ async def test_a_node_that_starts_without_redis_subscribes_once_it_is_available(
         await until(lambda: a.store.available and b.store.available)
         await until(lambda: redis_server.ask("PUBSUB", "NUMSUB", channel(CONTROL_ROOM))[1] == 2)
         await a.control.publish([ENTRY])
-        await until(lambda: noting.heard)
-        assert noting.heard == [ENTRY]
+        await until(lambda: noting.received)
+        assert noting.received == [ENTRY]
 
 
 @pytest.mark.gen_test
@@ -199,8 +199,8 @@ async def test_a_node_of_another_version_is_passed_over(
             await a.bus.send(CONTROL_ROOM, ACKNOWLEDGED + strange)
             await a.bus.send(CONTROL_ROOM, strange)
         await a.control.publish([ENTRY])
-        await until(lambda: noting.heard)
-        assert noting.heard == [ENTRY]
+        await until(lambda: noting.received)
+        assert noting.received == [ENTRY]
         assert listening(redis_server) == lines, "no line broke"
 
 
@@ -263,7 +263,7 @@ async def test_answers_to_another_request_count_for_nothing(
         await control.publish([ENTRY], late.name)
         witness = Noting(parts[0])
         await parts[1].control.publish([OTHER])
-        await until(lambda: witness.heard)  # the late answer has come, and did no harm
+        await until(lambda: witness.received)  # the late answer has come, and did no harm
         assert control._waiting == {}
 
 

@@ -73,7 +73,7 @@ class Nodes:
         self._stack.callback(_end, node)
         return node
 
-    def heard(self, room: str) -> bool:
+    def received(self, room: str) -> bool:
         """Whether any node has subscribed to a room."""
         return self.listeners(room) > 0
 

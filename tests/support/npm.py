@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.support.tools import missing, need
 
-PINNED = {"faye-websocket": "0.11.4", "ws": "8.23.0"}
+PINNED = {"axe-core": "4.14.1", "faye-websocket": "0.11.4", "ws": "8.23.0"}
 
 
 @contextmanager

@@ -157,14 +157,14 @@ class Talker:
 
     def messages(self, room: str) -> list[Data]:
         """Every message of a room that came so far, in its order."""
-        heard = (frame["data"] for frame in self.events if frame["event"] == "message")
-        return [message for message in heard if message["room"] == room]
+        received = (frame["data"] for frame in self.events if frame["event"] == "message")
+        return [message for message in received if message["room"] == room]
 
     def said(self, room: str) -> list[Any]:
         """What the messages of a room said so far."""
         return [message["data"] for message in self.messages(room)]
 
-    async def heard(self, room: str, count: int, seconds: float = PATIENCE) -> list[Data]:
+    async def received(self, room: str, count: int, seconds: float = PATIENCE) -> list[Data]:
         """Wait until so many messages of a room came; returns all."""
 
         async def look() -> list[Data]:

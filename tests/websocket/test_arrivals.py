@@ -50,20 +50,20 @@ BYE = frame(b"\x03\xe8", CLOSE)
 
 
 @pytest.fixture(scope="module")
-def door() -> Iterator[Usher]:
+def instance() -> Iterator[Usher]:
     settings = {"JWT_SECRETS": SECRET, "MESSAGE_RATE": 10_000, "TRUSTED_PROXIES": "127.0.0.1"}
     with quiet_usher("sqlite", **settings) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def ada(door: Usher) -> Client:
-    return sign_up(door, email="ada@example.org")
+def ada(instance: Usher) -> Client:
+    return sign_up(instance, email="ada@example.org")
 
 
 @pytest.fixture(scope="module")
-def ada_in_a_browser(door: Usher, ada: Client) -> Client:
-    return log_in(door, "ada@example.org", browser=True)
+def ada_in_a_browser(instance: Usher, ada: Client) -> Client:
+    return log_in(instance, "ada@example.org", browser=True)
 
 
 def outcome(server: Usher, head: bytes, then: bytes, in_pieces: bool = False) -> bytes:
@@ -96,7 +96,7 @@ Request = Callable[[], tuple[str, Headers]]
 
 
 @pytest.fixture
-def requests(door: Usher, ada: Client, ada_in_a_browser: Client) -> dict[str, Request]:
+def requests(instance: Usher, ada: Client, ada_in_a_browser: Client) -> dict[str, Request]:
     """Handshakes by what is presented. Each is made anew: a token holds one socket."""
 
     def ticket() -> str:
@@ -136,7 +136,7 @@ def requests(door: Usher, ada: Client, ada_in_a_browser: Client) -> dict[str, Re
         ),
         "Origin null": lambda: ("/ws", [("Origin", "null")]),
         "Origin empty": lambda: ("/ws", [("Origin", "")]),
-        "own Origin": lambda: ("/ws", [("Origin", door.url)]),
+        "own Origin": lambda: ("/ws", [("Origin", instance.url)]),
         "two explicit ones": lambda: (
             f"/ws?ticket={ticket()}",
             by_header(token()),
@@ -162,7 +162,7 @@ NAMES = (
 
 @pytest.mark.parametrize("name", NAMES)
 def test_both_paths_have_the_same_result(
-    door: Usher, ada: Client, requests: dict[str, Request], name: str
+    instance: Usher, ada: Client, requests: dict[str, Request], name: str
 ) -> None:
     assert set(NAMES) == set(requests)
 
@@ -174,18 +174,20 @@ def test_both_paths_have_the_same_result(
         # What waits for user-join gets one; what has joined takes a newer token.
         return event("user-join", 1, {"auth": {"token": new_token(ada)}}) + event("heartbeat") + BYE
 
-    plain = outcome(door, head(), then())
+    plain = outcome(instance, head(), then())
     assert plain.startswith(b"HTTP/1.1 ")
     # An empty line before the request is allowed (RFC 9112 section 2.2), and not plain.
-    assert outcome(door, b"\r\n" + head(), then()) == plain
-    assert outcome(door, head(), then(), in_pieces=True) == plain
+    assert outcome(instance, b"\r\n" + head(), then()) == plain
+    assert outcome(instance, head(), then(), in_pieces=True) == plain
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_a_kept_connection_asks_for_a_socket_later(door: Usher, ada: Client, at_once: bool) -> None:
+def test_a_kept_connection_asks_for_a_socket_later(
+    instance: Usher, ada: Client, at_once: bool
+) -> None:
     first = b"GET /healthz HTTP/1.1\r\nHost: usher.test\r\n\r\n"
     second = handshake(headers=by_header(new_token(ada)))
-    with RawClient(door) as client:
+    with RawClient(instance) as client:
         client.send(first + second if at_once else first)
         assert client.response().status == 200
         if not at_once:
@@ -194,8 +196,8 @@ def test_a_kept_connection_asks_for_a_socket_later(door: Usher, ada: Client, at_
         assert client.event()["event"] == "joined"
 
 
-def test_behind_a_plain_handshake_nothing_is_a_request(door: Usher) -> None:
-    with RawClient(door) as client:
+def test_behind_a_plain_handshake_nothing_is_a_request(instance: Usher) -> None:
+    with RawClient(instance) as client:
         client.send(handshake() + b"GET /healthz HTTP/1.1\r\nHost: usher.test\r\n\r\n")
         assert client.response().status == 101
         assert client.ending().code == 1002  # these bytes are no frame
@@ -252,11 +254,11 @@ class Door:
 async def door_of(database_url: str, **settings: int) -> AsyncIterator[Door]:
     chosen = msgspec.structs.replace(settings_of_tests(), **settings)
     async with node(database_url, settings=chosen) as parts:
-        door = Door(parts)
+        instance = Door(parts)
         try:
-            yield door
+            yield instance
         finally:
-            await door.close()
+            await instance.close()
 
 
 async def read(client: socket.socket) -> bytes:
@@ -267,14 +269,14 @@ async def read(client: socket.socket) -> bytes:
 @on_sqlite
 @pytest.mark.gen_test
 async def test_a_plain_handshake_becomes_a_socket_and_never_a_request(database_url: str) -> None:
-    async with door_of(database_url) as door:
-        token = (await door.parts.signed_in()).access_token.reveal()
+    async with door_of(database_url) as instance:
+        token = (await instance.parts.signed_in()).access_token.reveal()
         for headers in (by_subprotocol(token), []):
-            client = door.arrive(handshake(headers=headers))
+            client = instance.arrive(handshake(headers=headers))
             assert (await read(client)).startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
-        assert len(door.parts.hub) == 1
-        assert len(door.parts.context.unauthenticated) == 1
-        assert door.to_tornado == []
+        assert len(instance.parts.hub) == 1
+        assert len(instance.parts.context.unauthenticated) == 1
+        assert instance.to_tornado == []
 
 
 @on_sqlite
@@ -283,9 +285,9 @@ async def test_a_plain_handshake_becomes_a_socket_and_never_a_request(database_u
     "sent", [b"G", handshake()[:-1], handshake("/"), b"GET /healthz HTTP/1.1\r\n\r\n", b"\x16\x03"]
 )
 async def test_everything_else_is_left_to_tornado_unread(database_url: str, sent: bytes) -> None:
-    async with door_of(database_url) as door:
-        door.arrive(sent)
-        (arrival,) = door.to_tornado
+    async with door_of(database_url) as instance:
+        instance.arrive(sent)
+        (arrival,) = instance.to_tornado
         assert arrival.sock.recv(65536) == sent
         assert arrival.sock.gettimeout() == 0
         assert arrival.group == arrival.peer == "127.0.0.1"
@@ -294,20 +296,20 @@ async def test_everything_else_is_left_to_tornado_unread(database_url: str, sent
 @on_sqlite
 @pytest.mark.gen_test
 async def test_a_slow_first_request_is_dispatched_by_its_first_bytes(database_url: str) -> None:
-    async with door_of(database_url) as door:
-        late, other, gone = door.arrive(), door.arrive(), door.arrive()
-        assert door.to_tornado == []
+    async with door_of(database_url) as instance:
+        late, other, gone = instance.arrive(), instance.arrive(), instance.arrive()
+        assert instance.to_tornado == []
         late.sendall(handshake())
         assert (await read(late)).startswith(b"HTTP/1.1 101 ")
         other.sendall(b"GET / HTTP/1.1\r\n")
-        await until(lambda: len(door.to_tornado) == 1)
+        await until(lambda: len(instance.to_tornado) == 1)
         gone.close()
-        await until(lambda: len(door.to_tornado) == 2)
-        assert [arrival.sock.recv(100) for arrival in door.to_tornado] == [
+        await until(lambda: len(instance.to_tornado) == 2)
+        assert [arrival.sock.recv(100) for arrival in instance.to_tornado] == [
             b"GET / HTTP/1.1\r\n",
             b"",
         ]
-        await door.arrivals.drain(1)
+        await instance.arrivals.drain(1)
 
 
 @on_sqlite
@@ -316,30 +318,30 @@ async def test_a_silent_connection_is_passed_to_tornado_and_its_timeout(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SILENCE_SECONDS", 0.05)
-    async with door_of(database_url) as door:
-        clients = [door.arrive() for _ in range(3)]
-        await until(lambda: len(door.to_tornado) == 3)
+    async with door_of(database_url) as instance:
+        clients = [instance.arrive() for _ in range(3)]
+        await until(lambda: len(instance.to_tornado) == 3)
         clients[0].sendall(handshake())  # it is nobody's here any more
         await asyncio.sleep(0.1)
-        assert door.to_tornado[0].sock.recv(65536) == handshake()
+        assert instance.to_tornado[0].sock.recv(65536) == handshake()
 
 
 @on_sqlite
 @pytest.mark.gen_test
 async def test_a_connection_counts_for_its_address_until_it_has_joined(database_url: str) -> None:
-    async with door_of(database_url, max_unjoined_per_address=2) as door:
-        token = (await door.parts.signed_in()).access_token.reveal()
+    async with door_of(database_url, max_unjoined_per_address=2) as instance:
+        token = (await instance.parts.signed_in()).access_token.reveal()
         for _ in range(5):  # who has joined, or was refused, counts no more
-            await read(door.arrive(handshake(headers=by_subprotocol(token))))
-            await read(door.arrive(handshake(headers=by_header("none"))))
-        assert door.turned_away == []
-        door.arrive()
-        await read(door.arrive(handshake()))
-        door.arrive()
-        assert len(door.turned_away) == 1
-        await door.arrivals.drain(1)
-        door.arrive()
-        assert len(door.turned_away) == 1
+            await read(instance.arrive(handshake(headers=by_subprotocol(token))))
+            await read(instance.arrive(handshake(headers=by_header("none"))))
+        assert instance.turned_away == []
+        instance.arrive()
+        await read(instance.arrive(handshake()))
+        instance.arrive()
+        assert len(instance.turned_away) == 1
+        await instance.arrivals.drain(1)
+        instance.arrive()
+        assert len(instance.turned_away) == 1
 
 
 @on_sqlite
@@ -347,11 +349,11 @@ async def test_a_connection_counts_for_its_address_until_it_has_joined(database_
 async def test_a_stop_closes_silent_connections_and_answers_pending_checks(
     database_url: str,
 ) -> None:
-    async with door_of(database_url) as door:
-        token = (await door.parts.signed_in()).access_token.reveal()
-        silent = door.arrive()
-        joining = door.arrive(handshake(headers=by_subprotocol(token)))
-        await door.arrivals.drain(PATIENCE)
+    async with door_of(database_url) as instance:
+        token = (await instance.parts.signed_in()).access_token.reveal()
+        silent = instance.arrive()
+        joining = instance.arrive(handshake(headers=by_subprotocol(token)))
+        await instance.arrivals.drain(PATIENCE)
         assert await read(silent) == b""
         assert (await read(joining)).startswith(b"HTTP/1.1 101 ")
 
@@ -361,19 +363,19 @@ async def test_a_stop_closes_silent_connections_and_answers_pending_checks(
 async def test_a_connection_closed_during_the_credential_check_does_not_join(
     database_url: str,
 ) -> None:
-    async with door_of(database_url) as door:
-        token = (await door.parts.signed_in()).access_token.reveal()
-        before = door.parts.rooms.names()
+    async with door_of(database_url) as instance:
+        token = (await instance.parts.signed_in()).access_token.reveal()
+        before = instance.parts.rooms.names()
         for leave in (socket.socket.close, lambda sock: sock.shutdown(socket.SHUT_WR)):
-            client = door.arrive(handshake(headers=by_subprotocol(token)))
+            client = instance.arrive(handshake(headers=by_subprotocol(token)))
             leave(client)
-            await door.arrivals.drain(PATIENCE)
-        assert door.parts.count("usher_joins_total", outcome="joined") == 0
-        assert door.parts.rooms.names() == before
+            await instance.arrivals.drain(PATIENCE)
+        assert instance.parts.count("usher_joins_total", outcome="joined") == 0
+        assert instance.parts.rooms.names() == before
         # With a frame behind its handshake it had something to say.
-        door.arrive(handshake(headers=by_subprotocol(token)) + BYE).shutdown(socket.SHUT_WR)
-        await door.arrivals.drain(PATIENCE)
-        assert door.parts.count("usher_joins_total", outcome="joined") == 1
+        instance.arrive(handshake(headers=by_subprotocol(token)) + BYE).shutdown(socket.SHUT_WR)
+        await instance.arrivals.drain(PATIENCE)
+        assert instance.parts.count("usher_joins_total", outcome="joined") == 1
 
 
 @on_sqlite
@@ -382,9 +384,9 @@ async def test_what_waited_too_long_for_its_turn_is_refused_unread_and_told_when
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "OVERDUE_SECONDS", 0.0)
-    async with door_of(database_url) as door:
-        token = (await door.parts.signed_in()).access_token.reveal()
-        context, shared = door.parts.context, UnderWay()
+    async with door_of(database_url) as instance:
+        token = (await instance.parts.signed_in()).access_token.reveal()
+        context, shared = instance.parts.context, UnderWay()
         router = RequestRouter(web.Application([]), None, context.unjoined, shared)
         server = UsherServer(router)
         (listening,) = bind_sockets(0, "127.0.0.1")
@@ -396,10 +398,10 @@ async def test_what_waited_too_long_for_its_turn_is_refused_unread_and_told_when
                 plain = await read(client)
             finally:
                 server.stop()
-        upgrade = await read(door.arrive(handshake(headers=by_subprotocol(token))))
+        upgrade = await read(instance.arrive(handshake(headers=by_subprotocol(token))))
         for answer in (plain, upgrade):
             assert answer.startswith(b"HTTP/1.1 503 ")
             assert int(re.findall(rb"Retry-After: ([0-9]+)\r\n", answer)[0]) == 1
-        assert not len(door.parts.hub)
+        assert not len(instance.parts.hub)
         assert not shared.has_others("")
-        assert door.parts.context.unjoined.connected("127.0.0.1") is not None
+        assert instance.parts.context.unjoined.connected("127.0.0.1") is not None

@@ -121,16 +121,16 @@ def test_a_message_that_was_refused_was_not_said(installation: Usher, ada: Clien
     with joined(installation, by_subprotocol(ada.token)) as client:
         said = [event("message", n, {"room": room, "data": n}) for n in range(230)]
         client.send(b"".join(said))
-        ok, heard = dict[int, bool](), list[int]()
-        while len(ok) < 230 or len(heard) < sum(ok.values()):
+        ok, received = dict[int, bool](), list[int]()
+        while len(ok) < 230 or len(received) < sum(ok.values()):
             got = client.event()
             if got["event"] == "reply":
                 ok[got["id"]] = got["ok"]
             elif got["event"] == "message":
-                heard.append(got["data"]["data"])
+                received.append(got["data"]["data"])
         assert list(ok) == list(range(230))
-        assert heard == [number for number, taken in ok.items() if taken]
-        assert len(heard) < 230
+        assert received == [number for number, taken in ok.items() if taken]
+        assert len(received) < 230
 
 
 @pytest.mark.slow

@@ -189,9 +189,9 @@ async def test_messages_of_twenty_concurrent_senders_are_received_in_one_order(
             return [await socket.say(room, [number, count]) for count in range(each)]
 
         ids = await asyncio.gather(*(speak(n, s) for n, s in enumerate(sockets)))
-        heard = [await socket.heard(room, 20 * each) for socket in sockets]
-    first = heard[0]
-    assert all(messages == first for messages in heard)
+        received = [await socket.received(room, 20 * each) for socket in sockets]
+    first = received[0]
+    assert all(messages == first for messages in received)
     orders = [tuple(map(int, message["id"].split("-"))) for message in first]
     assert orders == sorted(set(orders))
     assert {m["id"] for m in first} == {message_id for some in ids for message_id in some}
@@ -211,8 +211,8 @@ async def test_a_slow_consumer_is_closed_and_affects_no_other(
                 await a.say(room, [sent, "x" * 60 * KIB])
                 sent += 1
                 assert sent < 400, "the outbox has no bound"
-            assert len(await witness.heard(room, sent)) == sent
-            assert len(await a.heard(room, sent)) == sent
+            assert len(await witness.received(room, sent)) == sent
+            assert len(await a.received(room, sent)) == sent
             ending = await asyncio.to_thread(slow.ending)
             assert ending.code in (4413, 1006)  # a peer that reads nothing may be cut hard
         users = await a.sees(room, a.id, witness.id)
@@ -431,7 +431,7 @@ async def test_nothing_is_delivered_once_taking_the_right_away_was_acknowledged(
         for _ in range(8):
             await asyncio.to_thread(let_in, ann, room, bob)
             seen = len(b.messages(room))
-            await b.heard(room, seen + 1)
+            await b.received(room, seen + 1)
             await asyncio.to_thread(put_out, ann, room, bob)
             await b.settle()  # what was on its way has arrived
             await nothing_more(b, room, a)

@@ -30,7 +30,7 @@ async def test_history_gives_back_exactly_what_was_missed(installation: Usher, a
             "messages": [], "complete": True, "more": False,
         }  # fmt: skip
         ids = [await a.say(room, number) for number in range(5)]
-        live = await a.heard(room, 5)
+        live = await a.received(room, 5)
         whole = await a.ok("history", {"room": room})
         assert whole == {"messages": live, "complete": True, "more": False}
         for place, message_id in enumerate(ids):
@@ -59,7 +59,7 @@ async def test_a_long_history_comes_in_parts_without_a_hole(
     async with talking(installation, ann) as a:
         await asyncio.gather(*(a.say(room, number) for number in range(250)))
         await asyncio.gather(*(a.say(room, "x" * 50_000) for _ in range(8)))
-        live = await a.heard(room, 258)
+        live = await a.received(room, 258)
         read: list[Any] = []
         after: dict[str, str] = {}
         more = True

@@ -53,22 +53,22 @@ UNAVAILABLE = {"code": 4503, "reason": "unavailable", "retry": "backoff"}
 
 
 @pytest.fixture(scope="module")
-def door(socket_kind: str) -> Iterator[Usher]:
+def instance(socket_kind: str) -> Iterator[Usher]:
     settings = {"ALLOWED_ORIGINS": ALLOWED, "MESSAGE_RATE": 10_000}
     with quiet_usher(socket_kind, JWT_SECRETS=SECRET, **settings) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def ada(door: Usher) -> Client:
+def ada(instance: Usher) -> Client:
     """A native client."""
-    return sign_up(door, email="ada@example.org")
+    return sign_up(instance, email="ada@example.org")
 
 
 @pytest.fixture(scope="module")
-def ada_in_a_browser(door: Usher, ada: Client) -> Client:
+def ada_in_a_browser(instance: Usher, ada: Client) -> Client:
     """Another login session of the same user."""
-    return log_in(door, "ada@example.org", browser=True)
+    return log_in(instance, "ada@example.org", browser=True)
 
 
 def answer(server: Usher, request: bytes) -> Response:
@@ -110,8 +110,8 @@ def waits_for_user_join(server: Usher, headers: Headers, token: str | None) -> N
 # ---- the five ways ---------------------------------------------------------------------------
 
 
-def test_a_token_in_the_header_joins(door: Usher, ada: Client) -> None:
-    with RawClient(door) as client:
+def test_a_token_in_the_header_joins(instance: Usher, ada: Client) -> None:
+    with RawClient(instance) as client:
         response = client.upgrade("/ws", by_header(ada.token))
         assert response.headers == {
             "upgrade": "websocket",
@@ -121,37 +121,41 @@ def test_a_token_in_the_header_joins(door: Usher, ada: Client) -> None:
         assert client.event()["data"]["user"]["id"] == ada.user["id"]
 
 
-def test_a_token_among_the_subprotocols_joins_and_is_not_echoed(door: Usher, ada: Client) -> None:
-    with RawClient(door) as client:
+def test_a_token_among_the_subprotocols_joins_and_is_not_echoed(
+    instance: Usher, ada: Client
+) -> None:
+    with RawClient(instance) as client:
         response = client.upgrade("/ws", by_subprotocol(ada.token))
         assert response.headers["sec-websocket-protocol"] == "usher.v1"
         assert str(ada.token) not in str(response)
         assert client.event()["data"]["user"]["id"] == ada.user["id"]
 
 
-def test_a_ticket_joins_as_its_login_session(door: Usher, ada: Client) -> None:
-    with joined(door, target=f"/ws?ticket={ada.ticket()}") as client:
+def test_a_ticket_joins_as_its_login_session(instance: Usher, ada: Client) -> None:
+    with joined(instance, target=f"/ws?ticket={ada.ticket()}") as client:
         assert client.joined["user"]["id"] == ada.user["id"]
         assert client.joined["expires_at"] == claims_of(ada.token)["exp"]
 
 
 @pytest.mark.parametrize("origin", [None, ALLOWED])
 def test_a_cookie_joins_from_the_own_and_from_an_allowed_origin(
-    door: Usher, ada_in_a_browser: Client, origin: str | None
+    instance: Usher, ada_in_a_browser: Client, origin: str | None
 ) -> None:
-    with joined(door, by_cookie(ada_in_a_browser, origin)) as client:
+    with joined(instance, by_cookie(ada_in_a_browser, origin)) as client:
         assert client.joined["user"]["id"] == ada_in_a_browser.user["id"]
 
 
-def test_without_a_credential_user_join_decides(door: Usher, ada: Client) -> None:
-    waits_for_user_join(door, [], ada.token)
+def test_without_a_credential_user_join_decides(instance: Usher, ada: Client) -> None:
+    waits_for_user_join(instance, [], ada.token)
 
 
-def test_a_credential_may_come_with_an_own_origin_or_without_one(door: Usher, ada: Client) -> None:
-    for origin in (door.url, ALLOWED):
-        with joined(door, [*by_header(ada.token), ("Origin", origin)]):
+def test_a_credential_may_come_with_an_own_origin_or_without_one(
+    instance: Usher, ada: Client
+) -> None:
+    for origin in (instance.url, ALLOWED):
+        with joined(instance, [*by_header(ada.token), ("Origin", origin)]):
             pass
-        with joined(door, [("Origin", origin)], f"/ws?ticket={ada.ticket()}"):
+        with joined(instance, [("Origin", origin)], f"/ws?ticket={ada.ticket()}"):
             pass
 
 
@@ -176,72 +180,74 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("origin", FOREIGN)
-def test_a_foreign_origin_is_refused(door: Usher, origin: str) -> None:
-    response = refused(door, [("Origin", origin)])
+def test_a_foreign_origin_is_refused(instance: Usher, origin: str) -> None:
+    response = refused(instance, [("Origin", origin)])
     assert (response.status, response.problem["code"]) == (403, "origin_refused")
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null"])
 def test_a_foreign_origin_is_refused_whatever_the_credential(
-    door: Usher, ada: Client, ada_in_a_browser: Client, origin: str
+    instance: Usher, ada: Client, ada_in_a_browser: Client, origin: str
 ) -> None:
     foreign = ("Origin", origin)
-    assert refused(door, by_cookie(ada_in_a_browser, origin)).status == 403
+    assert refused(instance, by_cookie(ada_in_a_browser, origin)).status == 403
     for headers in (by_header(ada.token), by_subprotocol(ada.token), by_header("rubbish")):
-        assert refused(door, [*headers, foreign]).status == 403
+        assert refused(instance, [*headers, foreign]).status == 403
 
 
-def test_a_foreign_origin_does_not_use_up_a_ticket(door: Usher, ada: Client) -> None:
+def test_a_foreign_origin_does_not_use_up_a_ticket(instance: Usher, ada: Client) -> None:
     target = f"/ws?ticket={ada.ticket()}"
     for _ in range(3):
-        assert refused(door, [("Origin", "https://evil.example")], target).status == 403
-    with joined(door, target=target):
+        assert refused(instance, [("Origin", "https://evil.example")], target).status == 403
+    with joined(instance, target=target):
         pass
 
 
-def test_a_foreign_origin_does_not_replace_the_holder_of_a_token(door: Usher, ada: Client) -> None:
+def test_a_foreign_origin_does_not_replace_the_holder_of_a_token(
+    instance: Usher, ada: Client
+) -> None:
     token = new_token(ada)
-    with joined(door, by_header(token)) as holder:
+    with joined(instance, by_header(token)) as holder:
         headers = [*by_subprotocol(token), ("Origin", "https://evil.example")]
-        assert refused(door, headers).status == 403
+        assert refused(instance, headers).status == 403
         holder.lives()
 
 
-def test_a_second_origin_does_not_hide_the_first(door: Usher) -> None:
-    for pair in ((door.url, "https://evil.example"), ("https://evil.example", door.url)):
-        assert refused(door, [("Origin", origin) for origin in pair]).status == 403
+def test_a_second_origin_does_not_hide_the_first(instance: Usher) -> None:
+    for pair in ((instance.url, "https://evil.example"), ("https://evil.example", instance.url)):
+        assert refused(instance, [("Origin", origin) for origin in pair]).status == 403
 
 
 @pytest.mark.parametrize("name", ["Host", "X-Forwarded-Host", "Forwarded", "X-Original-Host"])
-def test_a_forged_host_header_makes_no_origin_own(door: Usher, name: str) -> None:
+def test_a_forged_host_header_makes_no_origin_own(instance: Usher, name: str) -> None:
     value = "host=evil.example;proto=https" if name == "Forwarded" else "evil.example"
     for origin in ("https://evil.example", "http://evil.example"):
         headers = [("Origin", origin), (name, value), ("X-Forwarded-Proto", "https")]
-        assert refused(door, headers).status == 403
+        assert refused(instance, headers).status == 403
 
 
 # ---- the cookie ------------------------------------------------------------------------------
 
 
 def test_a_cookie_without_an_origin_is_not_looked_at(
-    door: Usher, ada: Client, ada_in_a_browser: Client
+    instance: Usher, ada: Client, ada_in_a_browser: Client
 ) -> None:
     good = by_cookie(ada_in_a_browser)[:1]
     # Neither taken, nor compared with what user-join brings, nor refused when it is no good.
-    waits_for_user_join(door, good, ada.token)
-    waits_for_user_join(door, [("Cookie", "access_token=rubbish")], ada.token)
-    with joined(door, [*good, *by_header(ada.token)]) as client:
+    waits_for_user_join(instance, good, ada.token)
+    waits_for_user_join(instance, [("Cookie", "access_token=rubbish")], ada.token)
+    with joined(instance, [*good, *by_header(ada.token)]) as client:
         assert client.joined["expires_at"] == claims_of(ada.token)["exp"]
 
 
-def test_a_cookie_that_is_invalid_closes_with_4401(door: Usher) -> None:
-    headers = [("Cookie", "access_token=rubbish"), ("Origin", door.url)]
-    assert closing(door, headers) == UNAUTHENTICATED
+def test_a_cookie_that_is_invalid_closes_with_4401(instance: Usher) -> None:
+    headers = [("Cookie", "access_token=rubbish"), ("Origin", instance.url)]
+    assert closing(instance, headers) == UNAUTHENTICATED
 
 
-def test_an_expired_cookie_closes_with_4419(door: Usher, ada: Client) -> None:
-    headers = [("Cookie", f"access_token={expired(ada.token)}"), ("Origin", door.url)]
-    assert closing(door, headers) == EXPIRED
+def test_an_expired_cookie_closes_with_4419(instance: Usher, ada: Client) -> None:
+    headers = [("Cookie", f"access_token={expired(ada.token)}"), ("Origin", instance.url)]
+    assert closing(instance, headers) == EXPIRED
 
 
 def test_on_https_only_the_cookie_with_the_host_prefix_counts(socket_kind: str) -> None:
@@ -262,68 +268,68 @@ def test_on_https_only_the_cookie_with_the_host_prefix_counts(socket_kind: str) 
 
 
 @pytest.mark.parametrize("value", ["Bearer rubbish", "Bearer", "", "Basic eDp5", "Bearer a.b.c"])
-def test_a_header_that_is_invalid_is_refused_with_401(door: Usher, value: str) -> None:
-    response = refused(door, [("Authorization", value)])
+def test_a_header_that_is_invalid_is_refused_with_401(instance: Usher, value: str) -> None:
+    response = refused(instance, [("Authorization", value)])
     assert (response.status, response.problem["code"]) == (401, "unauthenticated")
     assert response.headers["www-authenticate"].startswith("Bearer")
 
 
-def test_an_expired_token_in_the_header_is_refused_with_401(door: Usher, ada: Client) -> None:
-    assert refused(door, by_header(expired(ada.token))).status == 401
+def test_an_expired_token_in_the_header_is_refused_with_401(instance: Usher, ada: Client) -> None:
+    assert refused(instance, by_header(expired(ada.token))).status == 401
 
 
-def test_an_expired_token_elsewhere_closes_with_4419(door: Usher, ada: Client) -> None:
+def test_an_expired_token_elsewhere_closes_with_4419(instance: Usher, ada: Client) -> None:
     token = expired(ada.token)
-    assert closing(door, by_subprotocol(token)) == EXPIRED
-    assert closing(door, then=event("user-join", None, {"auth": {"token": token}})) == EXPIRED
+    assert closing(instance, by_subprotocol(token)) == EXPIRED
+    assert closing(instance, then=event("user-join", None, {"auth": {"token": token}})) == EXPIRED
 
 
-def test_an_expired_forgery_is_only_a_forgery(door: Usher, ada: Client) -> None:
+def test_an_expired_forgery_is_only_a_forgery(instance: Usher, ada: Client) -> None:
     now = time.time()
     token = forged(ada.token, secret="x" * 40, iat=now - 100, exp=now - 1)
-    assert closing(door, by_subprotocol(token)) == UNAUTHENTICATED
+    assert closing(instance, by_subprotocol(token)) == UNAUTHENTICATED
 
 
-def test_a_token_elsewhere_that_is_invalid_closes_with_4401(door: Usher) -> None:
-    assert closing(door, by_subprotocol("rubbish")) == UNAUTHENTICATED
-    assert closing(door, by_subprotocol("")) == UNAUTHENTICATED
-    assert closing(door, target="/ws?ticket=rubbish") == UNAUTHENTICATED
-    assert closing(door, target="/ws?ticket=") == UNAUTHENTICATED
+def test_a_token_elsewhere_that_is_invalid_closes_with_4401(instance: Usher) -> None:
+    assert closing(instance, by_subprotocol("rubbish")) == UNAUTHENTICATED
+    assert closing(instance, by_subprotocol("")) == UNAUTHENTICATED
+    assert closing(instance, target="/ws?ticket=rubbish") == UNAUTHENTICATED
+    assert closing(instance, target="/ws?ticket=") == UNAUTHENTICATED
 
 
-def test_after_a_logout_nothing_of_the_session_opens_a_socket(door: Usher) -> None:
-    client = sign_up(door)
+def test_after_a_logout_nothing_of_the_session_opens_a_socket(instance: Usher) -> None:
+    client = sign_up(instance)
     ticket = client.ticket()
     assert client.post("/api/auth/logout").status == 204
-    assert refused(door, by_header(client.token)).status == 401
-    assert closing(door, by_subprotocol(client.token)) == UNAUTHENTICATED
-    assert closing(door, target=f"/ws?ticket={ticket}") == UNAUTHENTICATED
+    assert refused(instance, by_header(client.token)).status == 401
+    assert closing(instance, by_subprotocol(client.token)) == UNAUTHENTICATED
+    assert closing(instance, target=f"/ws?ticket={ticket}") == UNAUTHENTICATED
     then = event("user-join", None, {"auth": {"token": client.token}})
-    assert closing(door, then=then) == UNAUTHENTICATED
-    headers = [("Cookie", f"access_token={client.token}"), ("Origin", door.url)]
-    assert closing(door, headers) == UNAUTHENTICATED
+    assert closing(instance, then=then) == UNAUTHENTICATED
+    headers = [("Cookie", f"access_token={client.token}"), ("Origin", instance.url)]
+    assert closing(instance, headers) == UNAUTHENTICATED
 
 
-def test_a_refused_socket_takes_nothing_any_more(door: Usher, ada: Client) -> None:
+def test_a_refused_socket_takes_nothing_any_more(instance: Usher, ada: Client) -> None:
     then = event("user-join", "late", {"auth": {"token": ada.token}})
-    assert closing(door, target="/ws?ticket=rubbish", then=then) == UNAUTHENTICATED
+    assert closing(instance, target="/ws?ticket=rubbish", then=then) == UNAUTHENTICATED
 
 
 # ---- tickets ---------------------------------------------------------------------------------
 
 
-def test_a_ticket_opens_one_socket(door: Usher, ada: Client) -> None:
+def test_a_ticket_opens_one_socket(instance: Usher, ada: Client) -> None:
     target = f"/ws?ticket={ada.ticket()}"
-    with joined(door, target=target) as first:
-        assert closing(door, target=target) == UNAUTHENTICATED
+    with joined(instance, target=target) as first:
+        assert closing(instance, target=target) == UNAUTHENTICATED
         first.lives()
-    assert closing(door, target=target) == UNAUTHENTICATED
+    assert closing(instance, target=target) == UNAUTHENTICATED
 
 
-def test_a_ticket_by_user_join_is_used_up_for_the_query_too(door: Usher, ada: Client) -> None:
+def test_a_ticket_by_user_join_is_used_up_for_the_query_too(instance: Usher, ada: Client) -> None:
     ticket = ada.ticket()
-    waits_for_user_join(door, [], ticket)
-    assert closing(door, target=f"/ws?ticket={ticket}") == UNAUTHENTICATED
+    waits_for_user_join(instance, [], ticket)
+    assert closing(instance, target=f"/ws?ticket={ticket}") == UNAUTHENTICATED
 
 
 def test_a_ticket_that_waited_too_long_is_refused(socket_kind: str) -> None:
@@ -337,32 +343,32 @@ def test_a_ticket_that_waited_too_long_is_refused(socket_kind: str) -> None:
         assert closing(server, target=target) == UNAUTHENTICATED
 
 
-def test_a_token_in_the_query_is_refused(door: Usher, ada: Client) -> None:
-    assert closing(door, target=f"/ws?ticket={ada.token}") == UNAUTHENTICATED
-    with joined(door, by_header(ada.token)):
+def test_a_token_in_the_query_is_refused(instance: Usher, ada: Client) -> None:
+    assert closing(instance, target=f"/ws?ticket={ada.token}") == UNAUTHENTICATED
+    with joined(instance, by_header(ada.token)):
         pass  # it was the place that was wrong
 
 
 @pytest.mark.parametrize("name", ["token", "access_token", "auth", "jwt"])
 def test_a_token_in_the_query_is_not_accepted_by_any_other_name(
-    door: Usher, ada: Client, name: str
+    instance: Usher, ada: Client, name: str
 ) -> None:
-    with RawClient(door) as client:
+    with RawClient(instance) as client:
         client.upgrade(f"/ws?{name}={ada.token}")
         client.send(event("heartbeat"))
         assert client.ending().code == 4401
 
 
-def test_a_ticket_is_no_bearer_token(door: Usher, ada: Client) -> None:
+def test_a_ticket_is_no_bearer_token(instance: Usher, ada: Client) -> None:
     ticket = ada.ticket()
-    assert refused(door, by_header(ticket)).status == 401
-    assert closing(door, by_subprotocol(ticket)) == UNAUTHENTICATED
+    assert refused(instance, by_header(ticket)).status == 401
+    assert closing(instance, by_subprotocol(ticket)) == UNAUTHENTICATED
 
 
 # ---- two credentials -------------------------------------------------------------------------
 
 
-def test_two_explicit_credentials_close_with_4400(door: Usher, ada: Client) -> None:
+def test_two_explicit_credentials_close_with_4400(instance: Usher, ada: Client) -> None:
     header, offer = by_header(ada.token), by_subprotocol(ada.token)
     query = f"/ws?ticket={ada.ticket()}"
     double_offer = f"usher.v1, usher.bearer.{ada.token}, usher.bearer.{ada.token}"
@@ -376,71 +382,71 @@ def test_two_explicit_credentials_close_with_4400(door: Usher, ada: Client) -> N
         (header + offer, query),
         (by_header("rubbish"), query),
     ):
-        assert closing(door, headers, target) == BAD_REQUEST
+        assert closing(instance, headers, target) == BAD_REQUEST
 
 
-def test_an_explicit_credential_may_come_with_the_cookie_of_its_session(door: Usher) -> None:
-    browser = sign_up(door, browser=True)
+def test_an_explicit_credential_may_come_with_the_cookie_of_its_session(instance: Usher) -> None:
+    browser = sign_up(instance, browser=True)
     cookie, token = by_cookie(browser), browser.cookies["access_token"]
     for headers, target in (
         (by_header(token), "/ws"),
         (by_subprotocol(token), "/ws"),
         ([], f"/ws?ticket={browser.ticket()}"),
     ):
-        with joined(door, cookie + headers, target) as client:
+        with joined(instance, cookie + headers, target) as client:
             assert client.joined["user"]["id"] == browser.user["id"]
 
 
-def test_the_explicit_credential_is_the_one_that_counts(door: Usher) -> None:
-    browser = sign_up(door, browser=True)
+def test_the_explicit_credential_is_the_one_that_counts(instance: Usher) -> None:
+    browser = sign_up(instance, browser=True)
     cookie = by_cookie(browser)
-    assert closing(door, cookie, "/ws?ticket=rubbish") == UNAUTHENTICATED
-    assert closing(door, cookie + by_subprotocol("rubbish")) == UNAUTHENTICATED
-    assert refused(door, cookie + by_header("rubbish")).status == 401
+    assert closing(instance, cookie, "/ws?ticket=rubbish") == UNAUTHENTICATED
+    assert closing(instance, cookie + by_subprotocol("rubbish")) == UNAUTHENTICATED
+    assert refused(instance, cookie + by_header("rubbish")).status == 401
     old, ticket = cookie, browser.ticket()
     assert browser.post("/api/auth/refresh").status == 200
-    with joined(door, old, f"/ws?ticket={ticket}"):
+    with joined(instance, old, f"/ws?ticket={ticket}"):
         pass
 
 
 def test_an_explicit_credential_with_the_cookie_of_another_session_closes_with_4400(
-    door: Usher, ada: Client, ada_in_a_browser: Client
+    instance: Usher, ada: Client, ada_in_a_browser: Client
 ) -> None:
-    other_user = sign_up(door, browser=True)
+    other_user = sign_up(instance, browser=True)
     for other in (ada_in_a_browser, other_user):  # the same user's other session, and another user
         cookie = by_cookie(other)
-        assert closing(door, cookie + by_header(ada.token)) == BAD_REQUEST
-        assert closing(door, cookie + by_subprotocol(ada.token)) == BAD_REQUEST
-        assert closing(door, cookie, f"/ws?ticket={ada.ticket()}") == BAD_REQUEST
+        assert closing(instance, cookie + by_header(ada.token)) == BAD_REQUEST
+        assert closing(instance, cookie + by_subprotocol(ada.token)) == BAD_REQUEST
+        assert closing(instance, cookie, f"/ws?ticket={ada.ticket()}") == BAD_REQUEST
 
 
 def test_an_expired_cookie_still_identifies_its_user(
-    door: Usher, ada: Client, ada_in_a_browser: Client
+    instance: Usher, ada: Client, ada_in_a_browser: Client
 ) -> None:
     def with_cookie(token: str | None) -> list[tuple[str, str]]:
-        return [("Cookie", f"access_token={token}"), ("Origin", door.url)]
+        return [("Cookie", f"access_token={token}"), ("Origin", instance.url)]
 
-    with joined(door, by_header(ada.token) + with_cookie(expired(ada.token))):
+    with joined(instance, by_header(ada.token) + with_cookie(expired(ada.token))):
         pass
     other = expired(ada_in_a_browser.cookies["access_token"])
-    assert closing(door, by_header(ada.token) + with_cookie(other)) == BAD_REQUEST
+    assert closing(instance, by_header(ada.token) + with_cookie(other)) == BAD_REQUEST
 
 
 def test_two_sessions_do_not_replace_the_holder_of_a_token(
-    door: Usher, ada_in_a_browser: Client
+    instance: Usher, ada_in_a_browser: Client
 ) -> None:
-    native = sign_up(door)
-    with joined(door, by_header(native.token)) as holder:
+    native = sign_up(instance)
+    with joined(instance, by_header(native.token)) as holder:
         headers = by_cookie(ada_in_a_browser) + by_subprotocol(native.token)
-        assert closing(door, headers) == BAD_REQUEST
+        assert closing(instance, headers) == BAD_REQUEST
         holder.lives()
 
 
 # ---- no handshake ----------------------------------------------------------------------------
 
 
-def test_a_plain_get_is_answered_upgrade_required(door: Usher) -> None:
-    response = answer(door, handshake(drop=("Upgrade", "Connection")))
+def test_a_plain_get_is_answered_upgrade_required(instance: Usher) -> None:
+    response = answer(instance, handshake(drop=("Upgrade", "Connection")))
     assert (response.status, response.problem["code"]) == (426, "upgrade_required")
     assert response.headers["upgrade"] == "websocket"
     assert response.headers["connection"] == "Upgrade, close", "RFC 9110 section 7.8"
@@ -448,28 +454,28 @@ def test_a_plain_get_is_answered_upgrade_required(door: Usher) -> None:
     assert parsedate_to_datetime(response.headers["date"]).tzinfo is not None
 
 
-def test_an_absolute_target_is_served_as_any_other(door: Usher) -> None:
+def test_an_absolute_target_is_served_as_any_other(instance: Usher) -> None:
     # RFC 9112 section 3.2.2: a server has to take it, and its host counts instead of Host.
-    native = sign_up(door)
-    with RawClient(door) as client:
-        client.send(handshake(f"http://127.0.0.1:{door.port}/ws", by_header(native.token)))
+    native = sign_up(instance)
+    with RawClient(instance) as client:
+        client.send(handshake(f"http://127.0.0.1:{instance.port}/ws", by_header(native.token)))
         assert client.head().status == 101
     plain = b"GET http://127.0.0.1/healthz HTTP/1.1\r\nHost: elsewhere\r\nConnection: close\r\n\r\n"
-    assert answer(door, plain).status == 200
+    assert answer(instance, plain).status == 200
 
 
 @pytest.mark.parametrize("target", [b"http://", b"http:///ws", b"http://me@127.0.0.1/ws"])
-def test_an_absolute_target_without_a_plain_host_is_refused(door: Usher, target: bytes) -> None:
-    assert answer(door, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n").status == 400
+def test_an_absolute_target_without_a_plain_host_is_refused(instance: Usher, target: bytes) -> None:
+    assert answer(instance, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n").status == 400
 
 
 @pytest.mark.parametrize("method", [b"POST", b"OPTIONS", b"DELETE", b"BREW", b"get"])
-def test_another_method_opens_nothing(door: Usher, method: bytes) -> None:
-    assert answer(door, handshake().replace(b"GET", method, 1)).status in (400, 426)
+def test_another_method_opens_nothing(instance: Usher, method: bytes) -> None:
+    assert answer(instance, handshake().replace(b"GET", method, 1)).status in (400, 426)
 
 
-def test_a_head_request_gets_the_same_without_a_body(door: Usher) -> None:
-    with RawClient(door) as client:
+def test_a_head_request_gets_the_same_without_a_body(instance: Usher) -> None:
+    with RawClient(instance) as client:
         client.send(handshake().replace(b"GET", b"HEAD", 1))
         assert client.head().status == 426
         assert client.is_at_end()
@@ -477,20 +483,20 @@ def test_a_head_request_gets_the_same_without_a_body(door: Usher) -> None:
 
 @pytest.mark.parametrize("version", ["0", "8", "14", "13.0", "thirteen"])
 def test_another_version_of_websocket_is_answered_with_the_supported_one(
-    door: Usher, version: str
+    instance: Usher, version: str
 ) -> None:
-    response = refused(door, [("Sec-WebSocket-Version", version)])
+    response = refused(instance, [("Sec-WebSocket-Version", version)])
     assert response.status == 426
     assert response.headers["sec-websocket-version"] == "13"
 
 
 @pytest.mark.parametrize("key", ["", "short", KEY[:-1], "A" * 24, "!" * 24, KEY * 20])
-def test_an_invalid_key_is_refused(door: Usher, key: str) -> None:
-    assert refused(door, [("Sec-WebSocket-Key", key)]).status == 400
+def test_an_invalid_key_is_refused(instance: Usher, key: str) -> None:
+    assert refused(instance, [("Sec-WebSocket-Key", key)]).status == 400
 
 
-def test_http_1_0_is_refused(door: Usher) -> None:
-    assert answer(door, handshake().replace(b"HTTP/1.1", b"HTTP/1.0")).status == 400
+def test_http_1_0_is_refused(instance: Usher) -> None:
+    assert answer(instance, handshake().replace(b"HTTP/1.1", b"HTTP/1.0")).status == 400
 
 
 @pytest.mark.parametrize(
@@ -502,94 +508,94 @@ def test_http_1_0_is_refused(door: Usher) -> None:
         ([("Content-Length", "9" * 5000)], b""),
     ],
 )
-def test_a_handshake_with_a_body_is_refused(door: Usher, headers: Headers, body: bytes) -> None:
-    if door.through_tornado:  # which reads the body before anybody may say no
-        with RawClient(door) as client:
+def test_a_handshake_with_a_body_is_refused(instance: Usher, headers: Headers, body: bytes) -> None:
+    if instance.through_tornado:  # which reads the body before anybody may say no
+        with RawClient(instance) as client:
             client.send(handshake(headers=headers) + body)
             if body:
                 assert client.response().status == 400
             elif headers == [("Content-Length", "9" * 5000)]:
                 assert client.response().status == 413
         return
-    assert answer(door, handshake(headers=headers) + body).status == 400
+    assert answer(instance, handshake(headers=headers) + body).status == 400
 
 
-def test_a_handshake_names_one_host(door: Usher) -> None:
-    assert answer(door, handshake(drop=["Host"])).status == 400
-    if door.through_tornado:  # which refuses two by itself, without a document
+def test_a_handshake_names_one_host(instance: Usher) -> None:
+    assert answer(instance, handshake(drop=["Host"])).status == 400
+    if instance.through_tornado:  # which refuses two by itself, without a document
         two = [("Host", "one"), ("Host", "two")]
-        assert answer(door, handshake("/ws", two)).status == 400
+        assert answer(instance, handshake("/ws", two)).status == 400
         return
-    assert refused(door, [("Host", "one"), ("Host", "two")]).status == 400
+    assert refused(instance, [("Host", "one"), ("Host", "two")]).status == 400
 
 
-def test_a_target_of_more_than_4_kib_is_refused(door: Usher) -> None:
-    assert refused(door, target="/ws?x=" + "a" * 4096).status == 400
+def test_a_target_of_more_than_4_kib_is_refused(instance: Usher) -> None:
+    assert refused(instance, target="/ws?x=" + "a" * 4096).status == 400
 
 
 @pytest.mark.parametrize("target", ["/ws/", "/WS", "//ws", "/ws;x", "/wss", "/ws%3Fticket=x"])
-def test_nothing_beside_the_address_is_a_socket(door: Usher, target: str) -> None:
-    with RawClient(door) as client:
+def test_nothing_beside_the_address_is_a_socket(instance: Usher, target: str) -> None:
+    with RawClient(instance) as client:
         client.send(handshake(target))
         assert client.response().status == 404
 
 
 def test_a_valid_credential_does_not_open_a_socket_by_an_invalid_handshake(
-    door: Usher, ada: Client
+    instance: Usher, ada: Client
 ) -> None:
     ticket = ada.ticket()
     target = f"/ws?ticket={ticket}"
-    assert refused(door, [("Sec-WebSocket-Version", "8")], target).status == 426
-    assert refused(door, [("Sec-WebSocket-Key", "short")], target).status == 400
-    with joined(door, target=target):  # and it was not used up by that
+    assert refused(instance, [("Sec-WebSocket-Version", "8")], target).status == 426
+    assert refused(instance, [("Sec-WebSocket-Key", "short")], target).status == 400
+    with joined(instance, target=target):  # and it was not used up by that
         pass
 
 
 # ---- what was sent early ---------------------------------------------------------------------
 
 
-def test_frames_sent_early_behind_the_handshake_are_answered(door: Usher, ada: Client) -> None:
+def test_frames_sent_early_behind_the_handshake_are_answered(instance: Usher, ada: Client) -> None:
     beats = b"".join(event("heartbeat", number) for number in range(3000))
-    with RawClient(door) as client:
+    with RawClient(instance) as client:
         client.upgrade("/ws", by_header(ada.token), then=beats)
         assert client.event()["event"] == "joined"
         assert [client.event()["id"] for _ in range(3000)] == list(range(3000))
 
 
-def test_a_user_join_sent_early_is_answered_first(door: Usher, ada: Client) -> None:
+def test_a_user_join_sent_early_is_answered_first(instance: Usher, ada: Client) -> None:
     then = event("user-join", 1, {"auth": {"token": ada.token}}) + event("heartbeat", 2)
-    with RawClient(door) as client:
+    with RawClient(instance) as client:
         client.upgrade(then=then)
         assert client.event()["data"]["user"]["id"] == ada.user["id"]
         assert client.event()["id"] == 2
 
 
-def test_a_big_frame_sent_early_is_accepted_whole(door: Usher, ada: Client) -> None:
+def test_a_big_frame_sent_early_is_accepted_whole(instance: Usher, ada: Client) -> None:
     then = event("heartbeat", "x" * 60_000)
-    with RawClient(door) as client:
+    with RawClient(instance) as client:
         client.upgrade("/ws", by_header(ada.token), then=then)
         assert client.event()["event"] == "joined"
         assert client.event()["id"] == "x" * 60_000
 
 
-def test_half_a_frame_sent_early_waits_for_its_rest(door: Usher, ada: Client) -> None:
+def test_half_a_frame_sent_early_waits_for_its_rest(instance: Usher, ada: Client) -> None:
     whole = event("user-join", 1, {"auth": {"token": ada.token}})
-    with RawClient(door) as client:
+    with RawClient(instance) as client:
         client.upgrade(then=whole[:3])
         client.send(whole[3:])
         assert client.event()["ok"] is True
 
 
-def test_a_close_sent_early_is_answered(door: Usher, ada: Client) -> None:
+def test_a_close_sent_early_is_answered(instance: Usher, ada: Client) -> None:
     then = frame((1000).to_bytes(2, "big"), CLOSE)
-    end = ending_of(door, by_header(ada.token), then=then)
+    end = ending_of(instance, by_header(ada.token), then=then)
     # Tornado reads the close at once; `joined` leaves a moment after the 101, and so not any more.
-    events = [] if door.through_tornado else ["joined"]
+    events = [] if instance.through_tornado else ["joined"]
     assert (end.code, [e["event"] for e in end.events]) == (1000, events)
 
 
-def test_a_handshake_may_come_a_byte_at_a_time(door: Usher, ada: Client) -> None:
-    with RawClient(door) as client:
+def test_a_handshake_may_come_a_byte_at_a_time(instance: Usher, ada: Client) -> None:
+    with RawClient(instance) as client:
         for byte in handshake("/ws", by_header(ada.token)):
             client.send(bytes((byte,)))
         assert client.response().status == 101
@@ -597,9 +603,9 @@ def test_a_handshake_may_come_a_byte_at_a_time(door: Usher, ada: Client) -> None
 
 
 def test_a_socket_may_come_behind_a_request_on_the_same_connection(
-    door: Usher, ada: Client
+    instance: Usher, ada: Client
 ) -> None:
-    with RawClient(door) as client:
+    with RawClient(instance) as client:
         plain = b"GET /healthz HTTP/1.1\r\nHost: usher.test\r\n\r\n"
         client.send(plain + handshake("/ws", by_header(ada.token)) + event("heartbeat", 1))
         assert client.response().status == 200

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
-from types import TracebackType
 from typing import Any
 
 from usher_client import browser
+from usher_client.closing import Closable
 from usher_client.credentials import (
     ApiKey,
     Credentials,
@@ -57,7 +57,7 @@ class Options:
                 raise Misuse(f"{name}: a number above 0")
 
 
-class Usher:
+class Usher(Closable):
     """A client of one server.
 
         async with Usher("https://usher.example") as usher:
@@ -109,17 +109,6 @@ class Usher:
     def __repr__(self) -> str:
         return f"Usher({self._base!r}, state={self.state.name!r})"
 
-    async def __aenter__(self) -> Usher:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
     async def aclose(self) -> None:
         """Close the socket and all connections. The login session on the server continues."""
         await self._link.close()
@@ -127,6 +116,9 @@ class Usher:
         if isinstance(self._login, LoginSession):
             await self._login.settle()
         await self._http.close()
+
+    async def _end(self) -> None:
+        await self.aclose()
 
     # ---- signing in ----------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A base class with `async with` for objects that have to be closed."""
+"""Base classes with `async with` for objects that have to be closed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from typing import TypeVar
 
 from usher_client.http import Http
 
-C = TypeVar("C", bound="HttpOwner")
+C = TypeVar("C", bound="Closable")
 
 
-class HttpOwner:
-    """An object with its own connections. Close it, or use it in `async with`."""
-
-    _http: Http
+class Closable:
+    """An object that is closed at the end of `async with`."""
 
     async def __aenter__(self: C) -> C:
         return self
@@ -24,8 +22,20 @@ class HttpOwner:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.close()
+        await self._end()
+
+    async def _end(self) -> None:
+        raise NotImplementedError
+
+
+class HttpOwner(Closable):
+    """An object with its own connections. Close it, or use it in `async with`."""
+
+    _http: Http
 
     async def close(self) -> None:
         """Close the connections."""
         await self._http.close()
+
+    async def _end(self) -> None:
+        await self.close()

@@ -1,0 +1,215 @@
+"""The states of the page that a person can see: each is looked at by axe-core, and kept as a
+picture by `python -m tests.browser.screens`. An area adds its states here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from playwright.sync_api import expect
+
+from tests.support.browser import Tab, Visitor
+from tests.support.checks import rows
+from tests.support.server import PASSWORD, Usher
+
+AGENTS = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) Version/18.1 Mobile Safari/604.1",
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 14_6) Gecko/20100101 Firefox/132.0",
+)
+LOOK: dict[str, Any] = {
+    "APP_NAME": "Lantern",
+    "ALLOWED_ORIGINS": "https://app.lantern.example",
+    "OAUTH_PROVIDERS": "google,github",
+    **{
+        f"OAUTH_{name}_{key}": "of-the-screens"
+        for name in ("GOOGLE", "GITHUB")
+        for key in ("CLIENT_ID", "CLIENT_SECRET")
+    },
+}
+"""Settings of the installation that is shown."""
+
+State = Callable[[Visitor], Tab]
+STATES: dict[str, State] = {}
+EMPTY = frozenset(("first-visit", "first-steps"))
+"""States of an installation in which nobody has an account."""
+NAME = "Ada Lovelace"
+
+
+def state(make: State) -> State:
+    """Adds a state under the function's name, with `-` for `_`."""
+    STATES[make.__name__.replace("_", "-")] = make
+    return make
+
+
+def signed_up(visitor: Visitor, name: str = NAME) -> Visitor:
+    """An account, signed in in this browser."""
+    body = {"email": visitor.email, "password": PASSWORD, "name": name}
+    assert visitor.post("/api/auth/signup", body) == 201
+    return visitor
+
+
+def as_admin(visitor: Visitor) -> Visitor:
+    signed_up(visitor)
+    rows(visitor.server, "UPDATE users SET role = 'admin' WHERE email = ?", visitor.email)
+    body = {"email": visitor.email, "password": PASSWORD}
+    assert visitor.post("/api/auth/login", body) == 200
+    return visitor
+
+
+def elsewhere(visitor: Visitor, agent: str, server: Usher) -> None:
+    """The same account, signed in on another device."""
+    other = visitor.context.browser
+    assert other is not None
+    context = other.new_context(user_agent=agent)
+    try:
+        answer = context.request.post(
+            f"{server.url}/api/auth/login",
+            data={"email": visitor.email, "password": PASSWORD},
+            headers={"Origin": server.url},
+        )
+        assert answer.status == 200
+    finally:
+        context.close()
+
+
+@state
+def first_visit(visitor: Visitor) -> Tab:
+    tab = visitor.open()
+    expect(tab.at("#sign-up-title")).to_have_text(re.compile("^Welcome to "))
+    return tab
+
+
+@state
+def first_steps(visitor: Visitor) -> Tab:
+    tab = visitor.open()
+    tab.fill(up_name=NAME, up_email=visitor.email, up_password=PASSWORD)
+    tab.at("#sign-up-form [type=submit]").click()
+    expect(tab.at("#steps-title")).to_be_visible()
+    return tab.joined()
+
+
+@state
+def sign_in(visitor: Visitor) -> Tab:
+    tab = visitor.open()
+    expect(tab.at("#sign-in")).to_be_visible()
+    return tab
+
+
+@state
+def sign_in_refused(visitor: Visitor) -> Tab:
+    tab = sign_in(visitor)
+    tab.sign_in(visitor.email, "not the password")
+    expect(tab.at("#sign-in-form .form-error")).not_to_be_empty()
+    return tab
+
+
+@state
+def sign_in_for_an_app(visitor: Visitor) -> Tab:
+    tab = visitor.open("/sign-in?next=https://app.lantern.example/board")
+    expect(tab.at("#sign-in")).to_be_visible()
+    return tab
+
+
+@state
+def sign_up(visitor: Visitor) -> Tab:
+    tab = visitor.open("/#sign-up")
+    expect(tab.at("#sign-up")).to_be_visible()
+    return tab
+
+
+@state
+def sign_up_with_a_weak_password(visitor: Visitor) -> Tab:
+    tab = sign_up(visitor)
+    tab.sign_up(visitor.email, "password1")
+    expect(tab.at("#up-password-error li")).not_to_have_count(0)
+    return tab
+
+
+@state
+def forgotten_password(visitor: Visitor) -> Tab:
+    tab = visitor.open("/forgot-password")
+    expect(tab.at("#ask")).to_be_visible()
+    return tab
+
+
+@state
+def link_that_does_not_work(visitor: Visitor) -> Tab:
+    tab = visitor.open("/set-password")
+    expect(tab.at("#refused")).to_be_visible()
+    return tab
+
+
+@state
+def account(visitor: Visitor) -> Tab:
+    signed_up(visitor)
+    for agent in AGENTS:
+        elsewhere(visitor, agent, visitor.server)
+    tab = visitor.open().joined()
+    expect(tab.at("#sessions li")).to_have_count(3)
+    expect(tab.at("#link-choices button")).to_have_count(2)
+    expect(tab.at("#sessions .live").first).to_have_text("1 open socket")
+    return tab
+
+
+@state
+def sign_out_everywhere(visitor: Visitor) -> Tab:
+    tab = account(visitor)
+    tab.at("#sign-out-others").click()
+    expect(tab.page.get_by_role("dialog", name="Sign out everywhere else?")).to_be_visible()
+    return tab
+
+
+@state
+def authenticator_app(visitor: Visitor) -> Tab:
+    tab = signed_up(visitor).open().joined()
+    tab.at("#add-totp").click()
+    expect(tab.at("svg.qr")).to_be_visible()
+    return tab
+
+
+@state
+def step_up(visitor: Visitor) -> Tab:
+    tab = signed_up(visitor).open().joined()
+    rows(
+        visitor.server,
+        "UPDATE login_sessions SET auth_time = auth_time - 9000 "
+        "WHERE user_id = (SELECT id FROM users WHERE email = ?)",
+        visitor.email,
+    )
+    tab.page.evaluate("() => fetch('/api/auth/refresh', { method: 'POST' })")
+    tab.page.get_by_role("button", name="Delete my account").click()
+    tab.page.get_by_role("button", name="Delete for good").click()
+    expect(tab.page.get_by_role("dialog", name="Confirm that it is you")).to_be_visible()
+    return tab
+
+
+@state
+def signed_out_elsewhere(visitor: Visitor) -> Tab:
+    tab = signed_up(visitor).open().joined()
+    assert visitor.post("/api/auth/logout") == 204
+    expect(tab.at("#notice-title")).to_have_text("You were signed out")
+    return tab
+
+
+@state
+def offline(visitor: Visitor) -> Tab:
+    tab = signed_up(visitor).open("/#/console").joined()
+    tab.at("#toggle-socket").click()
+    visitor.context.set_offline(True)
+    tab.at("#toggle-socket").click()
+    expect(tab.at("#state-text")).to_contain_text("Offline")
+    return tab
+
+
+@state
+def rooms_without_any(visitor: Visitor) -> Tab:
+    return signed_up(visitor).open().joined().area("Rooms")
+
+
+@state
+def console(visitor: Visitor) -> Tab:
+    tab = signed_up(visitor).open("/#/console").joined()
+    tab.send("heartbeat")
+    tab.send("nonsense", '{"room": "<img src=x onerror=alert(1)>"}')
+    return tab
