@@ -13,7 +13,6 @@ import msgspec
 
 from handlers.websocket.context import SocketContext
 from services.audit.events import Caller
-from services.claims import Claims
 from services.event_loop.deadlines import NEAR_SECONDS
 from services.outbox import SocketJoinedEvent, SocketLeftEvent
 from services.rooms.joins import Credential
@@ -32,8 +31,8 @@ class SocketIdentity:
 
     __slots__ = (
         "_address",
-        "_claims",
         "_group",
+        "_issued_at",
         "_membership",
         "_renewed_at",
         "_second",
@@ -54,7 +53,7 @@ class SocketIdentity:
         self._session: SocketSession | None = None
         self.bearer_token_id: str | None = None
         self.generation = 0
-        self._claims: Claims | None = None
+        self._issued_at = 0.0
         self._membership: Membership | None = None
         self._renewed_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -82,15 +81,15 @@ class SocketIdentity:
     # ---- identity --------------------------------------------------------------------------
 
     async def _identify(self, credential: Credential) -> Identity:
-        if self._claims is None:
+        if self._session is None:
             return await self.context.admit(credential, self._address, session_id=self.session_id)
-        return await self.context.joins.renew(credential, self._claims)
+        return await self.context.joins.renew(credential, self._session)
 
     def _enter(self, identity: Identity, bearer: bool) -> protocol.Joined:
         """Set the identity, and add the socket to the hub, Redis and rooms. Does not wait."""
         context, claims, now = self.context, identity.claims, self.context.clock()
         self._end_unauthenticated()
-        self._claims, self._renewed_at = claims, now
+        self._issued_at, self._renewed_at = claims.iat, now
         self.generation = identity.generation
         self.session_id = identity.session_id or self.session_id
         self._session = SocketSession(
@@ -162,7 +161,7 @@ class SocketIdentity:
     def _adopt(self, identity: Identity, bearer: bool) -> None:
         """Replace the token with a newer one of the same identity."""
         claims = identity.claims
-        self._claims, self.generation = claims, identity.generation
+        self._issued_at, self.generation = claims.iat, identity.generation
         self._session = msgspec.structs.replace(
             self.session,
             name=identity.name,
@@ -216,21 +215,19 @@ class SocketIdentity:
     # ---- expiry ----------------------------------------------------------------------------
 
     def _watch_expiry(self) -> None:
-        assert self._claims is not None
-        claims = self._claims
-        notice = min(EXPIRY_NOTICE_SECONDS, (claims.exp - claims.iat) / 2)
-        delay = claims.exp - notice - self.context.clock()
+        expires_at = self.session.expires_at
+        notice = min(EXPIRY_NOTICE_SECONDS, (expires_at - self._issued_at) / 2)
+        delay = expires_at - notice - self.context.clock()
         if not self._wait_until_near(delay, SocketIdentity._watch_expiry):
             self._timer = self.context.loop.call_later(max(0.0, delay), self._expiring)
 
     def _watch_end(self) -> None:
-        assert self._claims is not None
-        delay = self._claims.exp - self.context.clock()
+        delay = self.session.expires_at - self.context.clock()
         if not self._wait_until_near(delay, SocketIdentity._watch_end):
             self._timer = self.context.loop.call_later(max(0.0, delay), self._expired)
 
     def _wait_until_near(self, delay: float, again: Callable[[SocketIdentity], None]) -> bool:
-        """Stop what was waited for. Call `again` near the end of a delay; False if that is now."""
+        """Cancel the timer. Call `again` near the end of a delay; False if that is now."""
         self._stop_timer()
         if delay <= NEAR_SECONDS:
             return False
@@ -246,14 +243,12 @@ class SocketIdentity:
             self._second = 0
 
     def _expiring(self) -> None:
-        assert self._claims is not None
-        expires_at = self._claims.exp
+        expires_at = self.session.expires_at
         self.connection.send(protocol.encode_event("token-expiring", protocol.Expiry(expires_at)))
         self._watch_end()
 
     def _expired(self) -> None:
-        assert self._claims is not None
-        if self.context.clock() < self._claims.exp:  # timers and the wall clock may differ
+        if self.context.clock() < self.session.expires_at:  # timers and the wall clock may differ
             self._watch_end()
         else:
             self.close(CloseCode.TOKEN_EXPIRED)

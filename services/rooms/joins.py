@@ -19,6 +19,7 @@ from services.rooms.room_names import channel_room, user_room
 from services.rooms.rooms import Rooms
 from services.sessions.admission import REREADS, Admission, Identity
 from services.sessions.tickets import looks_like_ticket
+from services.sockets.session_pool import SocketSession
 from services.sockets.socket_limit import Place, SocketLimit
 
 Way = Literal["header", "subprotocol", "ticket", "cookie", "message"]
@@ -93,7 +94,7 @@ class Joins:
             return await self._when_subscribed(identity, pending)
         return identity
 
-    async def renew(self, credential: Credential, held: Claims) -> Identity:
+    async def renew(self, credential: Credential, held: SocketSession) -> Identity:
         """Identify a newer credential of a joined socket. Its rooms are not changed.
 
         Raises:
@@ -101,7 +102,7 @@ class Joins:
             TokenExpired, Unauthenticated, Unavailable: as `Admission.identify`.
         """
         claims = await self._claims_of(credential)
-        if (claims.sub, claims.sid) != (held.sub, held.sid):
+        if (claims.sub, claims.sid) != (held.user_id, held.login_session_id):
             raise IdentityMismatch("a token of another user or login session")
         return await self._admission.identify(claims)
 

@@ -38,6 +38,10 @@ from services.websocket.frames import (
 from services.websocket.message_rate import REST_SECONDS, Excess, TokenBucket
 from services.websocket.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode, encode_closing
 
+NEVER = float("-inf")
+RARELY, RARE_SECONDS = 2, 1.0
+"""Light frames in one read, and seconds since the last ones, for which no bucket is made."""
+
 
 class WebSocketConnection(FrameWriter):
     """A WebSocket after its handshake.
@@ -58,6 +62,7 @@ class WebSocketConnection(FrameWriter):
         "_gone",
         "_is_watched",
         "_light",
+        "_light_at",
         "_owner",
         "_paused",
         "_read_away",
@@ -88,6 +93,7 @@ class WebSocketConnection(FrameWriter):
         self._paused = self._was_ready = False
         self._resting: asyncio.TimerHandle | None = None
         self._light: TokenBucket | None = None
+        self._light_at = NEVER
         self._excess: Excess | None = None
         self._bad_frame = False
         self._read_away = 0
@@ -129,7 +135,7 @@ class WebSocketConnection(FrameWriter):
     # ---- reading ---------------------------------------------------------------------------
 
     def pause(self) -> None:
-        """Deliver nothing until `resume()`: what comes meanwhile waits in the kernel."""
+        """Deliver nothing until `resume()`: data received meanwhile waits in the kernel."""
         # The socket stays watched: most pauses end before something comes, or just after.
         self._paused, self._was_ready = True, False
 
@@ -160,7 +166,7 @@ class WebSocketConnection(FrameWriter):
 
     def hold(self) -> None:
         """Deliver nothing and send nothing until `release()`, but for the end: a close leaves at
-        once. What comes waits in the kernel, what is said waits in the outbox."""
+        once. Received data waits in the kernel, sent data in the outbox."""
         if self._held or not self._open:
             return
         self._held = True
@@ -270,17 +276,26 @@ class WebSocketConnection(FrameWriter):
         """Count a control frame or small fragment. Returns whether it is within the rate."""
         reader, now = self._reader, self._loop.time()
         if self._light is None:
-            self._light, self._excess = TokenBucket(LIGHT_RATE, LIGHT_BURST, now), Excess()
+            if self._is_rare():
+                reader.light = 0
+                return True
+            self._light = TokenBucket(LIGHT_RATE, LIGHT_BURST, now)
         left = self._light.take_all(reader.light, now)
         reader.light, reader.max_light = 0, max(1, int(left))
         if left >= 1 or not self._open:
             return left >= 1
-        assert self._excess is not None
+        if self._excess is None:
+            self._excess = Excess()
         if self._excess.is_persistent(now):
             self.end_flood()
         else:
             self.rest()
         return False
+
+    def _is_rare(self) -> bool:
+        """Whether light frames come so rarely that they need no bucket, as answers to pings do."""
+        before, self._light_at = self._light_at, self.last_heard
+        return self._reader.light <= RARELY and self.last_heard - before >= RARE_SECONDS
 
     def _refuse(self, error: FrameError) -> None:
         if error.close_code == CloseCode.MESSAGE_TOO_BIG:
@@ -300,7 +315,7 @@ class WebSocketConnection(FrameWriter):
             self._finish(code, last)
 
     def end_flood(self) -> None:
-        """Close a peer that goes on above its rate (4429). What it has sent is read away unseen,
+        """Close a peer that continues above its rate (4429). Its data is read and discarded,
         and slowly."""
         self._bad_frame, self._read_away = True, READ_AWAY_BYTES
         self.close(CloseCode.RATE_LIMITED)
@@ -345,7 +360,7 @@ class WebSocketConnection(FrameWriter):
         self._end_sending()
 
     def _end_sending(self) -> None:
-        """Both sides have said that they close: end TCP once what is queued has left.
+        """Both sides have sent a close frame: end TCP once the queue is sent.
 
         After a frame that can't be read, only our direction is ended: bytes of the peer that are
         still under way would turn a whole close into a reset, which may lose our close frame.

@@ -34,7 +34,7 @@ export async function show(place, context, path, query) {
         date.toLocaleString(undefined, { dateStyle: 'short', timeStyle: 'medium' }))),
       make('th', { scope: 'row' }, make('code', {}, kind), ...(count > 1 ? [` × ${count}`] : [])),
       make('td', {}, link(actor)), make('td', {}, actor === subject ? '' : link(subject)), make('td', {}, address),
-      make('td', {}, [reason, target].filter(Boolean).join(' · ')));
+      make('td', { class: 'admin-long' }, [reason, target].filter(Boolean).join(' · ')));
     },
   });
   list.element.prepend(element);

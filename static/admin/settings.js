@@ -34,5 +34,5 @@ function rowOf({ name, value, secret, is_set, source, meaning }) {
     : is_set ? make('code', {}, value ?? '') : make('span', { class: 'quiet' }, 'not set');
   const from = source === 'default' ? make('span', { class: 'quiet' }, 'default') : make('code', {}, source);
   return make('tr', {}, make('th', { scope: 'row' }, make('code', {}, name), make('p', { class: 'hint' }, meaning)),
-    make('td', {}, shown), make('td', {}, from));
+    make('td', { class: 'admin-long' }, shown), make('td', {}, from));
 }

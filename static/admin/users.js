@@ -44,7 +44,7 @@ function rowOf({ id, name, email, role, disabled, created_at }) {
     ...(disabled ? [' ', make('span', { class: 'tag bad' }, 'disabled')] : [])];
   return make('tr', {},
     make('th', { scope: 'row' }, make('a', { href: `#/admin/users/${encodeURIComponent(id)}` }, name)),
-    make('td', {}, email), make('td', {}, ...tags), make('td', {}, when(created_at)));
+    make('td', { class: 'admin-long' }, email), make('td', {}, ...tags), make('td', {}, when(created_at)));
 }
 
 /** Makes an invitation, and shows its link.  @param {import('./admin.js').Context} context

@@ -213,8 +213,3 @@ def console(visitor: Visitor) -> Tab:
     tab.send("heartbeat")
     tab.send("nonsense", '{"room": "<img src=x onerror=alert(1)>"}')
     return tab
-
-
-@state
-def administration(visitor: Visitor) -> Tab:
-    return as_admin(visitor).open().joined().area("Administration")

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.test_step_up_dialog import grow_old
-from tests.support.accessibility import (
-    low_contrast,
-    nameless,
-    repeated_ids,
-    spilled,
-    too_small,
-)
 from tests.support.browser import Tab, Visitor, chromium, visitors
+from tests.support.nodes import nodes
 from tests.support.provider import provider
-from tests.support.server import PASSWORD, Client, Usher, log_in, sign_up, usher
+from tests.support.server import PASSWORD, Client, Usher, free_port, log_in, sign_up, usher
 from tests.support.sign_in import settings_for
 from tests.support.webhook_receiver import webhook_receiver
 
@@ -240,6 +233,7 @@ def test_a_key_is_shown_once_used_and_revoked(page: Page, server: Usher) -> None
     shown.get_by_role("button", name="Done").click()
     row = page.locator(".entries li", has_text="shop")
     expect(row).to_contain_text("Last used never")
+    expect(page.locator(".admin-once")).to_have_count(0)
     assert key not in page.content()
     assert Client(server, token=key).get("/api/admin/users?limit=1").status == 200
     page.reload()
@@ -326,54 +320,6 @@ def test_settings_are_shown_without_secrets(page: Page) -> None:
 
 # ---- for everybody -------------------------------------------------------------------------
 
-PAGES = (
-    "Overview",
-    "Users",
-    "Channels",
-    "Keys",
-    "Webhooks",
-    "Providers",
-    "Audit",
-    "Settings",
-    "Connect your app",
-)
-
-
-@pytest.mark.parametrize(
-    ("width", "scheme"), [(1280, "light"), (1280, "dark"), (360, "light"), (320, "dark")]
-)
-def test_every_page_can_be_used_by_everybody(
-    admin: Visitor, server: Usher, width: int, scheme: Any
-) -> None:
-    log_in(server, admin.email).post("/api/channels", {"name": "Tea", "private": False})
-    page = admin.open("/#/admin").page
-    page.set_viewport_size({"width": width, "height": 800})
-    page.emulate_media(color_scheme=scheme)
-    for name in PAGES:
-        go(page, name)
-        sound(page)
-    find_user(page, admin.email)
-    expect(page.get_by_role("button", name="Delete")).to_be_visible()
-    sound(page)
-    page.get_by_role("button", name="Delete").click()
-    sound(page)
-    page.keyboard.press("Escape")
-    for name, act in (("Keys", "Make a key"), ("Webhooks", "Add a webhook"), ("Users", "Invite")):
-        go(page, name)
-        page.get_by_role("button", name=act).click()
-        sound(page)
-        page.keyboard.press("Escape")
-    page.close()
-
-
-def sound(page: Page) -> None:
-    """Nothing is found that keeps people out."""
-    assert not low_contrast(page)
-    assert not nameless(page)
-    assert not too_small(page)
-    assert not repeated_ids(page)
-    assert not spilled(page)
-
 
 def test_it_can_be_used_without_a_mouse(admin: Visitor) -> None:
     tab = admin.open("/#/admin/connect")
@@ -439,3 +385,30 @@ def test_the_overview_says_when_the_server_is_away_and_goes_on(browser: Browser)
         expect(note).to_contain_text("Not up to date")
         tab.page.context.set_offline(False)
         expect(note).to_be_empty()
+
+
+def test_each_node_has_its_line(browser: Browser) -> None:
+    ports = free_port(), free_port()
+    own = ",".join(f"http://127.0.0.1:{port}" for port in ports)
+    with (
+        nodes("sqlite", 1, PORT=ports[0], ALLOWED_ORIGINS=own) as both,
+        visitors(browser, both[0]) as new,
+    ):
+        first, second = new(), new(both.start(PORT=ports[1]))
+        second.arrive()
+        assert (
+            first.post("/api/auth/login", {"email": both.admin.user["email"], "password": PASSWORD})
+            == 200
+        )
+        tab = first.open("/#/admin")
+        table = tab.page.get_by_role("region", name="Nodes").locator("tbody tr")
+        expect(table).to_have_count(2)
+        expect(tab.at(".admin-figure", "Open sockets").locator(".admin-now")).to_have_text("2")
+        lines = tab.at(".admin-figure", "Sockets on ")
+        expect(lines).to_have_count(2)
+        for line in lines.all():
+            expect(line.locator(".admin-now")).to_have_text("1")
+        expect(table.filter(has_text="this page")).to_have_count(1)
+        both.redis.kill()
+        expect(tab.at(".admin-page [role=status]")).to_contain_text("Not complete")
+        expect(lines.first).to_be_hidden()
