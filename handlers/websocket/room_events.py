@@ -29,7 +29,7 @@ MAX_PEOPLE = 1000
 _CHANNEL_ID = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 HISTORY_PAGE = 100
 HISTORY_BYTES = 63 * 1024
-"""Of messages: with what is around them a frame has 64 KiB, the read limit of many clients. One
+"""Of messages: with the rest of the frame that is 64 KiB, the read limit of many clients. One
 message alone may be longer than the rest."""
 ROOM_PAGE, ROOMS_AT_ONCE = 20, 25
 """Messages of each room at least, and rooms read in one go, where several are asked for."""
@@ -169,6 +169,12 @@ async def presence(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> No
         users = [_member_of(socket)]
     named, _ = as_fit(users, MAX_PEOPLE, PEOPLE_BYTES - len(frame.id))
     _answer_from(socket, frame, rooms.People(named, len(users)), grant.step_up)
+
+
+def watch_sessions(socket: ClientSocket, frame: Frame, _: object) -> None:
+    """Notify the socket from now on when other sockets of its user open and close."""
+    socket.context.services.session_watch.watch(socket.session.user_id, socket)
+    socket.answer(frame, rooms.WatchesSessions())
 
 
 async def usage(socket: ClientSocket, frame: Frame, data: rooms.UseModel) -> None:
@@ -346,6 +352,13 @@ ROOM_EVENTS: dict[str, ClientEvent] = {
     ),
     "presence": client_event(
         presence, rooms.InRoom, rooms.People, "Who is in a room, on every node.", _STORED_ERRORS
+    ),
+    "watch-sessions": client_event(
+        watch_sessions,
+        Any,
+        rooms.WatchesSessions,
+        "Hear (`sessions-changed`) when sockets of yours open and close, on every node.",
+        (),
     ),
     "usage": client_event(
         usage,
