@@ -53,7 +53,7 @@ class Site(msgspec.Struct, frozen=True):
 
 
 AUDITED = (Unauthenticated, Forbidden, RateLimited)
-"""Refusals that the audit trail has: somebody may not do what they tried."""
+"""Refusals that the audit trail records: the caller lacks a right."""
 
 
 class MethodNotAllowed(UsherError):

@@ -52,7 +52,7 @@ def segment(name: str) -> str:
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The answer `{}` to what is done in the background."""
+    """The response `{}` to a call that is processed in the background."""
 
 
 ACCEPTED = Accepted()

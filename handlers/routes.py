@@ -58,7 +58,7 @@ from handlers.http.backends import (
     ModelsHandler,
     PublishHandler,
 )
-from handlers.http.channels import ChannelHandler, ChannelsHandler, MemberHandler
+from handlers.http.channels import ChannelHandler, ChannelsHandler, MemberHandler, MembersHandler
 from handlers.http.native import ExchangeHandler, NativeCodeHandler
 from handlers.http.oauth import OAuthCallbackHandler, OAuthLoginHandler
 from handlers.http.oauth_accounts import (
@@ -153,6 +153,7 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/oauth/logout", ProviderLogOutHandler),
     ("/api/channels", ChannelsHandler),
     ("/api/channels/{channel_id}", ChannelHandler),
+    ("/api/channels/{channel_id}/members", MembersHandler),
     ("/api/channels/{channel_id}/members/{user_id}", MemberHandler),
     ("/api/admin/users", UsersHandler),
     ("/api/admin/users/{user_id}", UserHandler),

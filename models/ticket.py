@@ -12,7 +12,7 @@ class Ticket(Row):
 
     Attributes:
         hash: SHA-256 of the ticket.
-        payload: what it stands for, as JSON.
+        payload: the claims of the ticket, as JSON.
         expires_at: epoch seconds.
     """
 

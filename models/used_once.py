@@ -13,7 +13,7 @@ class UsedOnce(Row):
     Inserting the row is using it: of two that race only one can.
 
     Attributes:
-        hash: SHA-256 of what it is and of what kind.
+        hash: SHA-256 of the kind and the value.
         expires_at: epoch seconds; past it the thing is not taken anyway.
     """
 

@@ -12,6 +12,7 @@ from services.errors import (
     Forbidden,
     NotFound,
     OwnerStays,
+    RateLimited,
     StepUpNeeded,
     TooManyChannels,
 )
@@ -49,6 +50,13 @@ class ChangeChannel(msgspec.Struct):
 class GiveRight(msgspec.Struct):
     """`right`: each holds those before it."""
 
+    right: RightName = "write"
+
+
+class InviteMember(msgspec.Struct):
+    """`email`: of an account. `right`: each holds those before it."""
+
+    email: str
     right: RightName = "write"
 
 
@@ -133,6 +141,28 @@ class ChannelHandler(ForChannels):
     )
     async def delete(self, channel_id: str) -> None:
         await self.services.channels.delete(self.caller_id(), channel_id)
+
+
+class MembersHandler(ForChannels):
+    @operation(
+        "Add the user with an e-mail address to a channel; 20 an hour for each user.",
+        body=InviteMember,
+        answer=Membership,
+        errors=(NotFound, Forbidden, OwnerStays, TooManyChannels, RateLimited),
+        audit="member.set",
+    )
+    async def post(self, channel_id: str, body: InviteMember) -> Membership:
+        channels, limits, caller_id = (
+            self.services.channels,
+            self.services.limits,
+            self.identity.user_id,
+        )
+        await channels.require_manager(caller_id, channel_id)
+        (await limits.take((limits.of.invited, caller_id))).require()
+        found = await self.services.administration.with_address(body.email)
+        if not found:
+            raise NotFound("no account has this address")
+        return await channels.put_member(caller_id, channel_id, found[0].id, Right.of(body.right))
 
 
 class MemberHandler(ForChannels):

@@ -48,7 +48,7 @@ from services.settings.origins import LOCAL_NAMES, checked_next
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 ANSWER = ("state", "code", "error", "iss")
-"""What a provider answers with, and nothing else of what it may add."""
+"""The parameters of a provider's response that are used; others are ignored."""
 MAX_ANSWER_LENGTH = MAX_CODE_LENGTH
 MAX_AUTHORIZATION_REQUESTS = 5
 """Sign-ins that one browser may have under way; the cookies of more are taken away."""
@@ -305,7 +305,7 @@ class OAuthCallbackHandler(OAuthHandler):
 
     @operation(
         "The same as a form that the provider's page posts (`response_mode=form_post`): the "
-        "browser is sent on to this address with what it brought.",
+        "browser is redirected to this URL with the form's parameters.",
         access="anyone",
         status=303,
         errors=(NotFound, SignInRefused),

@@ -25,7 +25,7 @@ class HealthHandler(ApiHandler):
 
 class ReadyHandler(ApiHandler):
     @operation(
-        "Whether requests should come here, and the state of what is behind. 503 when not.",
+        "Whether this node is ready for requests, and the state of its dependencies. 503 if not.",
         access="anyone",
         answer=Readiness,
         unready=Readiness,

@@ -29,7 +29,7 @@ PAGE_HEADERS = {
 
 
 def send_page(handler: BaseHandler, template: str, **values: Any) -> None:
-    """Send a page, made of a template. It may say who is signed in, so nobody keeps it."""
+    """Render and send a page. It may contain the signed-in user, so it is not cached."""
     page = handler.site.pages.load(template).generate(brand=handler.site.branding, **values)
     handler.set_header("Content-Type", "text/html; charset=UTF-8")
     handler.set_header("Cache-Control", "no-store")

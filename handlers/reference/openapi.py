@@ -185,7 +185,7 @@ def _responses(method: str, described: Operation, schemas: Schemas) -> Json:
 
 
 def _refusals(method: str, described: Operation) -> set[type[UsherError]]:
-    """What a call may be refused with: its own errors, and those that come with what it takes."""
+    """The errors of a call: its own, and those of its parameters."""
     errors = set(described.errors)
     if described.body is not None or described.form:
         errors |= {BadRequest, TooLarge, Unavailable}

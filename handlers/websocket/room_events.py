@@ -29,7 +29,7 @@ MAX_PEOPLE = 1000
 _CHANNEL_ID = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 HISTORY_PAGE = 100
 HISTORY_BYTES = 63 * 1024
-"""Of messages: with what is around them a frame has 64 KiB, the read limit of many clients. One
+"""Of messages: with the rest of the frame that is 64 KiB, the read limit of many clients. One
 message alone may be longer than the rest."""
 ROOM_PAGE, ROOMS_AT_ONCE = 20, 25
 """Messages of each room at least, and rooms read in one go, where several are asked for."""

@@ -227,7 +227,7 @@ class SocketIdentity:
             self._timer = self.context.loop.call_later(max(0.0, delay), self._expired)
 
     def _wait_until_near(self, delay: float, again: Callable[[SocketIdentity], None]) -> bool:
-        """Stop what was waited for. Call `again` near the end of a delay; False if that is now."""
+        """Cancel the timer. Call `again` near the end of a delay; False if that is now."""
         self._stop_timer()
         if delay <= NEAR_SECONDS:
             return False

@@ -36,7 +36,7 @@ def up(migrator: Any, db: peewee.Database) -> None:  # noqa: ARG001  # the runne
     db.execute_sql(BY_NETWORK)
     db.execute_sql(KEYS)
     _know_those_of_sessions(db)
-    # Refresh tokens of before the checksum go on working for as long as they live.
+    # Refresh tokens without a checksum stay valid until they expire.
     if db.execute_sql("SELECT 1 FROM refresh_tokens LIMIT 1").fetchone():
         mark = db.param
         db.execute_sql(

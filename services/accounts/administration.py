@@ -148,7 +148,7 @@ class Administration:
             self._mails.enqueue(db, "account_deleted", user.email, {})
             return ended, self._take_out_tokens(db, user_id)
 
-        # First disable the account, which is quick: from here on it admits nobody. The sessions'
+        # First disable the account, which is quick: from here on it cannot sign in. The sessions'
         # rows may be many, and are deleted in batches. If that is interrupted, the account stays
         # disabled.
         ended, give_back = await self._database.run(end)

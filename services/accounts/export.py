@@ -80,7 +80,7 @@ AUDIT = Table(
     "audit", "id", ("id", "at", "kind", "session", "address", "reason", "target", "count")
 )
 OWN_AUDIT = frozenset(("id", "at", "kind", "reason", "count"))
-"""What is shown of entries that somebody else caused: not from where, and not about what else."""
+"""The exported fields of entries that other users caused, without their address and target."""
 
 
 class Export:

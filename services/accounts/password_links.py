@@ -147,7 +147,7 @@ class PasswordLinks:
         password does not use the link up. Returns the user's id.
 
         A link that was mailed proves the account's address. If it was not verified before, the
-        account may have been opened by somebody else (services/registration/handovers.py).
+        account may have been created by somebody else (services/registration/handovers.py).
 
         Args:
             token: the token of the link.

@@ -74,7 +74,7 @@ class Subscription:
 
     def subscribe(self, room: str) -> asyncio.Future[None] | None:
         if room not in self._rooms:
-            # Without a connection nobody waits: after the reconnect the log is read.
+            # Without a connection, callers do not wait: after the reconnect the log is read.
             loop = asyncio.get_running_loop()
             future = None if self._connection is None else loop.create_future()
             self._rooms[room] = future

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from services.backends.idempotency import Idempotency
 from services.backends.introspection import Introspection
 from services.backends.publishing import Publishing
 from services.bus.bus import Bus
+from services.bus.bus_memory import MemoryBus
 from services.composition.health import Health
 from services.composition.infrastructure import Infrastructure
 from services.event_loop.background import Background
@@ -158,6 +160,9 @@ def build(
     issuer: str,
     pages: str,
     write_lines: Callable[[str], None],
+    node: str = "",
+    clock: Callable[[], float] | None = None,
+    passwords: Passwords | None = None,
 ) -> Services:
     """Create the services and connect them. Nothing is started.
 
@@ -166,26 +171,31 @@ def build(
         pages: the base URL of links in mails, invitations and reset links, without a trailing
             slash: the one that the start screen shows, because the browser's cookies are there.
         write_lines: writes lines of the audit trail. It must not block.
+        node: the id of this node; a random one by default.
+        clock: replaces all clocks of the services, for tests.
+        passwords: hashes passwords; with threads of its own by default.
     """
+    wall, steady = clock or time.time, clock or SteadyClock()
     settings, metrics = infrastructure.settings, infrastructure.metrics
     store, database = infrastructure.store, infrastructure.database
     token_life = max(settings.access_token_ttl_seconds, settings.ticket_ttl_seconds)
-    tokens = Tokens(settings.jwt_secrets, issuer, ttl=settings.access_token_ttl_seconds)
-    node, hub = secrets.token_urlsafe(8), Hub()
-    pool, nodes = SessionPool(store), Nodes(store, node)
+    tokens = Tokens(settings.jwt_secrets, issuer, ttl=settings.access_token_ttl_seconds, clock=wall)
+    node, hub = node or secrets.token_urlsafe(8), Hub()
+    pool, nodes = SessionPool(store, wall), Nodes(store, node, wall)
     watch = infrastructure.watch
-    freshness = Freshness(database, settings.step_up_seconds, SteadyClock())
+    freshness = Freshness(database, settings.step_up_seconds, steady)
     rooms = Rooms(
         infrastructure.bus,
         as_event=lambda kept: message_event(kept.id, kept.body),
+        clock=wall if isinstance(infrastructure.bus, MemoryBus) else time.time,  # that of the ids
         stalled=watch.check,
         as_gap=gap_event,
         proof_clock=freshness.clock,
     )
     control = Control(infrastructure.bus, rooms, node, metrics)
     control.on_replaced(lambda session_id: _replace(hub, session_id))
-    cache = LoginCache(store, token_life)
-    revocations = Revocations(database, cache, hub, control, metrics, token_life)
+    cache = LoginCache(store, token_life, wall)
+    revocations = Revocations(database, cache, hub, control, metrics, token_life, wall)
     login_sessions = LoginSessions(
         database,
         tokens,
@@ -194,16 +204,18 @@ def build(
         settings.refresh_token_ttl_seconds,
         settings.session_lifetime_seconds,
         settings.max_sessions_per_user,
-        steady=freshness.clock,
+        clock=wall,
+        steady=steady,
         epoch=lambda: freshness.epoch,
         verified_only=settings.email_verification == "required",
     )
-    session_ends = SessionEnds(database, revocations)
-    shared = SharedGrants(database, token_life + SLACK_SECONDS)
-    outbox = WebhookOutbox()
+    session_ends = SessionEnds(database, revocations, wall)
+    shared = SharedGrants(database, token_life + SLACK_SECONDS, wall)
+    outbox = WebhookOutbox(wall)
     channels = Channels(
         database,
         revocations,
+        wall,
         shares=Shares(
             settings.max_channels_per_owner,
             settings.max_memberships_given,
@@ -212,19 +224,33 @@ def build(
         outbox=outbox,
     )
     access = Access(hub, channels, shared)
-    audit = AuditTrail(database, write_lines, settings.log_format, metrics)
+    audit = AuditTrail(database, write_lines, settings.log_format, metrics, wall)
     tell_of_sessions(login_sessions, revocations, outbox, audit)
     node_lease = NodeLease(watch, hub, revocations, control, settings.lease_seconds)
     authors = Authors(database)
     revocations.on_access(Renames(hub, authors, access.apply).apply)
-    passwords = Passwords(callers=database.callers)
-    limits = HourlyLimits(store, limits_of(settings), metrics, processes=settings.processes)
-    tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
+    passwords = passwords or Passwords(callers=database.callers)
+    limits = HourlyLimits(
+        store,
+        limits_of(settings),
+        metrics,
+        clock or time.monotonic,
+        processes=settings.processes,
+    )
+    tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds, wall)
     admission = Admission(
-        tokens, tickets, cache, LoginStates(database), revocations, node_lease, shared, metrics
+        tokens,
+        tickets,
+        cache,
+        LoginStates(database, wall),
+        revocations,
+        node_lease,
+        shared,
+        metrics,
+        wall,
     )
     encryption = Encryption(settings.encryption_keys)
-    mail = mail_parts.join(settings, database, encryption, metrics, limits, pages)
+    mail = mail_parts.join(settings, database, encryption, metrics, limits, pages, clock)
     health = Health(
         database,
         store,
@@ -234,8 +260,10 @@ def build(
         mail=mail.dispatcher.state,
         worker=infrastructure.worker,
     )
-    app_keys = AppKeys(database, encryption, bool(settings.app_audiences), health.keys_are_wrong)
-    app_tokens = AppTokens(app_keys, issuer, settings.app_audiences)
+    app_keys = AppKeys(
+        database, encryption, bool(settings.app_audiences), health.keys_are_wrong, wall
+    )
+    app_tokens = AppTokens(app_keys, issuer, settings.app_audiences, wall)
     registration = registration_parts.join(
         database,
         session_ends,
@@ -248,9 +276,11 @@ def build(
         hooks.invited(audit),
         hooks.handed_over(audit),
         mail.outbox,
+        wall,
+        clock,
     )
     oauth = oauth_parts.join(
-        Providers(settings.oauth_providers, issuer),
+        Providers(settings.oauth_providers, issuer, wall),
         database,
         encryption,
         login_sessions,
@@ -261,7 +291,8 @@ def build(
         metrics,
         registration.rules,
         registration.handovers,
-        outbox=outbox,
+        wall,
+        outbox,
     )
     factors = factor_parts.join(
         database,
@@ -274,6 +305,7 @@ def build(
         metrics,
         mail.outbox,
         hooks.passkey_copied(audit),
+        clock,
     )
     registration.handovers.on_handover(factors.factors.remove_all)
     accounts = Accounts(
@@ -287,8 +319,9 @@ def build(
         Devices(tokens.devices),
         factors.challenges.begin_within,
         metrics,
-        outbox=outbox,
-        mails=mail.outbox,
+        wall,
+        outbox,
+        mail.outbox,
         verifies=settings.email_verification != "off",
     )
     return Services(
@@ -301,7 +334,7 @@ def build(
         joins=Joins(
             admission,
             rooms,
-            SocketLimit(store, hub, settings.max_sockets_per_user, processes=settings.processes),
+            SocketLimit(store, hub, settings.max_sockets_per_user, wall, settings.processes),
         ),
         accounts=accounts,
         administration=Administration(
@@ -309,10 +342,11 @@ def build(
             session_ends,
             revocations,
             oauth.take_out,
-            outbox=outbox,
-            mails=mail.outbox,
+            wall,
+            outbox,
+            mail.outbox,
         ),
-        export=Export(database, factors.factors.methods),
+        export=Export(database, factors.factors.methods, wall),
         authors=authors,
         login_sessions=login_sessions,
         session_ends=session_ends,
@@ -324,7 +358,8 @@ def build(
             tokens.refresh,
             limits,
             settings.refresh_token_ttl_seconds,
-            steady=SteadyClock(),
+            wall,
+            steady,
         ),
         channels=channels,
         shared_grants=shared,
@@ -333,16 +368,18 @@ def build(
         last_seen=LastSeen(login_sessions),
         control=control,
         nodes=nodes,
-        token_binding=TokenBinding(store, database, control, revocations, hub, node),
+        token_binding=TokenBinding(store, database, control, revocations, hub, node, wall),
         access=access,
         node_lease=node_lease,
         logout_ack=LogoutAcknowledgement(session_ends, pool, nodes, control),
         bus=infrastructure.bus,
         rooms=rooms,
-        presence=Presence(store, rooms, node),
-        usage=Usage(store),
+        presence=Presence(store, rooms, node, wall),
+        usage=Usage(store, wall),
         models=ModelRegistry(database, store),
-        api_keys=ApiKeys(database, cache, revocations, admission.wait_current, tokens.api_keys),
+        api_keys=ApiKeys(
+            database, cache, revocations, admission.wait_current, tokens.api_keys, wall
+        ),
         health=health,
         background=Background(metrics, database.callers),
         audit=audit,
@@ -358,6 +395,7 @@ def build(
             registration.handovers,
             outbox,
             mail.outbox,
+            clock,
         ),
         recovery=recovery_parts.join(
             database,
@@ -372,16 +410,17 @@ def build(
             settings.email_verification,
             hooks.happened(audit, "link.created", "forgot"),
             hooks.happened(audit, "account.created"),
+            clock,
         ),
         limits=limits,
         tokens=tokens,
         app_keys=app_keys,
         app_tokens=app_tokens,
         introspection=Introspection(admission, tokens, app_tokens),
-        publishing=Publishing(database, rooms, Idempotency(database)),
+        publishing=Publishing(database, rooms, Idempotency(database, wall), wall),
         encryption=encryption,
         native_codes=NativeCodes(
-            database, login_sessions, session_ends, revocations, tokens.codes, limits
+            database, login_sessions, session_ends, revocations, tokens.codes, limits, clock
         ),
         oauth=oauth,
         webhooks=webhook_parts.join(
@@ -391,6 +430,7 @@ def build(
             health.keys_are_wrong,
             metrics,
             settings.webhook_private,
+            wall,
         ),
         mail=mail,
         unjoined_counts=UnjoinedCounts(
@@ -398,13 +438,16 @@ def build(
         ),
         freshness=freshness,
         step_up=StepUp(
-            database, accounts, login_sessions, freshness, factors.factors, factors.passkeys
+            database, accounts, login_sessions, freshness, factors.factors, factors.passkeys, wall
         ),
         factors=factors.factors,
         login_challenges=factors.challenges,
         passkeys=factors.passkeys,
         overview=Overview(
-            store, nodes, Meter(metrics, hub.__len__, lambda: rooms.channels), Totals(database)
+            store,
+            nodes,
+            Meter(metrics, hub.__len__, lambda: rooms.channels),
+            Totals(database, wall),
         ),
     )
 

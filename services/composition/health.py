@@ -140,7 +140,7 @@ class Health:
         self._key_ok = await check_canary(self._database, self._encryption)
         if not self._key_ok:
             log.error(
-                "USHER_ENCRYPTION_KEYS do not fit the stored data: not ready; nothing was deleted"
+                "USHER_ENCRYPTION_KEYS do not fit what is stored: not ready; nothing was deleted"
             )
 
 

@@ -33,7 +33,7 @@ KEEP_NETWORKS_SECONDS = 180 * 86400.0
 
 
 class Upkeep:
-    """Purges what is expired.
+    """Purges expired rows.
 
     Args:
         keep_audit: seconds that rows of the audit trail are kept.

@@ -154,7 +154,7 @@ class EmbeddedRedis:
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": "",
-            # A revocation or a used ticket that were evicted would let somebody back in.
+            # If a revocation or a used ticket were evicted, a revoked client would be admitted.
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
         }

@@ -27,7 +27,7 @@ class Readers(Protocol):
         """Call `act` whenever a file descriptor can be read."""
 
     def remove_reader(self, fd: int, /) -> Any:
-        """Stop that. To be called before the descriptor is closed."""
+        """Stop that. Call this before the descriptor is closed."""
 
 
 class EpollReaders:

@@ -43,7 +43,7 @@ class WebAuthnChallenges:
         """A new challenge.
 
         Args:
-            purpose: what it is for, and for whom.
+            purpose: its purpose and its user.
         """
         until = int(self._clock()) + CHALLENGE_SECONDS
         text = secrets.token_bytes(RANDOM_BYTES) + until.to_bytes(_NUMBER_BYTES, "big")

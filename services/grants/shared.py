@@ -88,7 +88,7 @@ class SharedGrants:
         self._full = len(found) >= MAX_ROOMS
 
     def _note_guard(self, channel_id: str, step_up: bool) -> None:
-        """Remember it for as long as the login cache may hold what was before."""
+        """Remember it for as long as the login cache may contain the earlier state."""
         now = self._clock()
         self._guarded = {c: on for c, on in self._guarded.items() if on[1] > now - self._life}
         if step_up or channel_id in self._guarded:

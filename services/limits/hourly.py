@@ -32,6 +32,7 @@ from services.redis.store import Command, Store
 
 WINDOW_SECONDS = 3600
 EXPORTS = 20
+INVITED = 20
 KEY_PREFIX = "usher:limits"
 MAX_REMEMBERED = 20_000
 """Full windows that a node remembers, so that further calls are refused without Redis."""
@@ -91,6 +92,8 @@ class Limits(msgspec.Struct, frozen=True):
         refresh_reuse: uses of one refresh token, code or link: parallel tabs, and lost responses.
         signins, refreshes, tickets: by user.
         exports: exports of the user's data, by user.
+        invited: members that are added to channels by their e-mail address, by user. Who adds them
+            learns whether an address has an account.
         mails, mailbox: by address asked from, and by mailbox.
     """
 
@@ -109,6 +112,7 @@ class Limits(msgspec.Struct, frozen=True):
     refreshes: Limit
     tickets: Limit
     exports: Limit
+    invited: Limit
     mails: Limit
     mailbox: Limit
 
@@ -153,6 +157,7 @@ def limits_of(settings: LimitSettings) -> Limits:
         refreshes=Limit("refreshes", settings.limit_refreshes),
         tickets=Limit("tickets", settings.limit_tickets, is_final=True),
         exports=Limit("exports", EXPORTS),
+        invited=Limit("invited", INVITED, is_final=True),
         mails=Limit("mails", mails, is_final=True),
         mailbox=Limit("mailbox", part(mails, 4), is_final=True),
     )

@@ -146,7 +146,7 @@ class MailDispatcher:
 
     async def _put_off_unreadable(self, one: ClaimedMail) -> None:
         if not self._is_unreadable:
-            log.error("mails are waiting: no encryption key can decrypt them")
+            log.error("mails are waiting: no encryption key fits them")
         self._is_unreadable = True
         await self._database.run(rows.put_off, one, self._clock())
 

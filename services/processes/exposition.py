@@ -1,7 +1,7 @@
 """Puts the metrics of several processes together, each series with the label `process`.
 
 They are not summed: a process that is started again begins at 0, and only its own series may fall.
-Prometheus takes the fall of a counter for a restart, and what is left of it for new.
+Prometheus interprets a decreasing counter as a restart, and its value as new.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ async def rotate_keys(database: Database, encryption: Encryption) -> Rotated:
 
     Raises:
         DecryptionFailed: the keys are not this installation's; nothing was changed.
-        DatabaseUnavailable, Busy: as `Database.run`; what is done stays done, run it again.
+        DatabaseUnavailable, Busy: as `Database.run`. Completed work stays; run it again.
     """
     if not await check_canary(database, encryption):
         raise DecryptionFailed("USHER_ENCRYPTION_KEYS do not fit what is stored")

@@ -1,6 +1,6 @@
 """Logs a warning when a role claim is never present.
 
-A misspelt claim name gives nobody a role and would otherwise go unnoticed.
+A misspelt claim name gives no user a role and would otherwise go unnoticed.
 """
 
 from __future__ import annotations

@@ -253,7 +253,7 @@ def failed(future: asyncio.Future[list[Any]], evidence: str) -> asyncio.Future[l
     """A future that has failed with StoreUnavailable. Nothing is logged if it is never awaited."""
     # An error of its own for every group, because each raise adds to its traceback.
     future.set_exception(StoreUnavailable(evidence))
-    future.exception()  # marks it as seen: a group that nobody awaits fails silently
+    future.exception()  # marks it as retrieved: a group that is not awaited fails silently
     return future
 
 

@@ -112,7 +112,7 @@ async def ask_all(
     asked = {loop.create_task(ask(address, *commands)): address for address in addresses}
     waiting, end = set(asked), loop.time() + PATIENCE_SECONDS
     answers: list[tuple[RedisAddress, list[Any]]] = []
-    evidence = "redis: nobody to ask"
+    evidence = "redis: no connection"
     try:
         while waiting:
             patience = max(0.0, end - loop.time()) if answers else None

@@ -1,4 +1,4 @@
-"""The statements of a refresh. Their SQL is built once: a refresh is what comes in storms.
+"""The statements of a refresh. Their SQL is built once, because refreshes come in bursts.
 
 A node that stops sends all its clients to the others, each of which refreshes its tokens.
 """

@@ -10,8 +10,8 @@ next step. The session records the newest step that was used. These tokens are a
 - Any token for a short grace period after its first use, because the tabs of one browser refresh
   concurrently.
 
-Any other token was copied (RFC 9700 section 4.14.2). A thief and the owner cannot both go on: one
-of them presents a token that the other's use has passed or invalidated, and the session ends.
+Any other token was copied (RFC 9700 section 4.14.2). A thief and the owner cannot both continue:
+one of them presents a token that the other's use has passed or invalidated, and the session ends.
 
 The grace period does not rely on a wall clock alone. A counter in the database is advanced every
 few seconds by one of the nodes, and at every start of a node by more than a grace period. So a
@@ -124,7 +124,7 @@ def use(session: SessionStep, token: TokenStep, now: Moment) -> Used | None:
 
 
 def _is_newest(session: SessionStep, token: TokenStep) -> bool:
-    # Also one of the session's own step: of two answers, the one that nobody came with yet.
+    # Also one of the session's current step: the unused token of an earlier response.
     return not token.is_used and token.step >= session.step and not token.replaced
 
 

@@ -277,6 +277,14 @@ class Channels:
 
     # ---- members -----------------------------------------------------------------------------
 
+    async def require_manager(self, caller_id: str, channel_id: str) -> None:
+        """Check that the caller manages a channel, before anything is looked up for them.
+
+        Raises:
+            NotFound, Forbidden: see the class.
+        """
+        await self._database.run(lock_for, caller_id, channel_id, Right.MANAGE)
+
     async def put_member(
         self, caller_id: str, channel_id: str, user_id: str, right: Right = Right.WRITE
     ) -> Membership:

@@ -165,7 +165,7 @@ class Control:
         return await self._transport.read_missed_from_nodes()
 
     def request(self) -> Request:
-        """Start gathering acknowledgements. To be called before publishing."""
+        """Start gathering acknowledgements. Call this before publishing."""
         return Request(secrets.token_urlsafe(8), self._waiting)
 
     def _on_node_message(self, body: bytes) -> None:

@@ -184,8 +184,8 @@ class LoginSessions:
     def issue_first_tokens_within(
         self, db: peewee.Database, session: LoginSession, user: User, device: Device
     ) -> SignedIn:
-        """The first tokens of a session that was opened for somebody else to have it, within the
-        caller's transaction; `announce` the result after the commit.
+        """The first tokens of a session that was opened for another client (a native app), within
+        the caller's transaction; `announce` the result after the commit.
 
         Args:
             session: the row, locked and active.

@@ -86,7 +86,7 @@ class NodeLease:
     # ---- reading revocations ---------------------------------------------------------------
 
     async def sweep(self) -> None:
-        """Read the rows that other nodes wrote. To be called every second.
+        """Read the rows that other nodes wrote. Call this every second.
 
         Raises:
             DatabaseUnavailable: the rows can't be read now.
@@ -96,7 +96,7 @@ class NodeLease:
         self._record_current(begun)
 
     async def receive(self) -> None:
-        """Read the nodes' log if the rows were not read lately. To be called every second.
+        """Read the nodes' log if the rows were not read lately. Call this every second.
 
         Raises:
             StoreUnavailable: Redis can't be read, or refuses writes.
@@ -111,7 +111,7 @@ class NodeLease:
     # ---- an expired lease -----------------------------------------------------------------------
 
     async def enforce(self) -> None:
-        """Close every socket if the lease has expired. To be called a few times a second."""
+        """Close every socket if the lease has expired. Call this a few times a second."""
         if not self._watch.behind and self._watch.clock() >= self._lease_ends_at:
             self._close_all()
 

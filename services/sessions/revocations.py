@@ -139,7 +139,7 @@ class Revocations:
         generation: int = 0,
         exempt: str = "",
     ) -> Revocation:
-        """Write the row. To be called within the transaction that ends the session or token."""
+        """Write the row. Call this within the transaction that ends the session or token."""
         made = revocation_rows.insert(
             db,
             Revocation(kind, subject, user_id, reason, self._clock(), 0, role, generation, exempt),
@@ -270,7 +270,7 @@ class Revocations:
         self._advance_watermark(self._clock())
 
     def prune(self) -> None:
-        """Forget revocations that can no longer apply. To be called now and then."""
+        """Forget revocations that can no longer apply. Call this now and then."""
         now = self._clock()
         self._over = {subject: end for subject, end in self._over.items() if end > now}
         cutoff = now - self._life

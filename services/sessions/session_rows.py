@@ -184,7 +184,7 @@ def active(db: peewee.Database, user_id: str, sid: str, now: float) -> LoginSess
 
 def acting_user(db: peewee.Database, user_id: str, sid: str, now: float) -> User:
     """Lock the account of a caller who adds a way into it, and check once more that their login
-    session is alive. The call was let in before; an account that was taken back from a thief
+    session is active. The call was admitted before; an account that was recovered from a thief
     meanwhile must not get another way in by a call that was on its way.
 
     Raises:

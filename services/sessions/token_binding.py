@@ -129,7 +129,7 @@ class TokenBinding:
             socket.close(CloseCode.UNAVAILABLE)
 
     async def check(self) -> None:
-        """Check the bindings again if Redis may have lost its data. To be called every few seconds.
+        """Check the bindings again if Redis may have lost its data. Call this every few seconds.
 
         Raises:
             StoreUnavailable: Redis is unavailable; tokens are bound by rows meanwhile.

@@ -186,7 +186,7 @@ class Tokens:
         auth_time: float | None = None,
         acr: Acr = "1",
     ) -> tuple[str, Claims]:
-        """A new access token and what it says.
+        """A new access token and its claims.
 
         Args:
             user_id: becomes `sub`.

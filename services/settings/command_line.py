@@ -68,7 +68,7 @@ RESET_PASSWORD = Command(
 )
 LIST_USERS = Command("list-users", "", "list the accounts: id, e-mail address, name, role")
 ROTATE_JWT = Command(
-    "rotate-jwt", "", "create a new secret for access tokens in DATA_DIR; nobody is signed out"
+    "rotate-jwt", "", "create a new secret for access tokens in DATA_DIR; no user is signed out"
 )
 ROTATE_KEYS = Command(
     "rotate-keys",

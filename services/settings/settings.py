@@ -256,7 +256,7 @@ def _provider(sources: Sources, name: str) -> OAuthProvider:
     if client_secret is None:
         raise needed(rows.client_secret, "in OAUTH_PROVIDERS")
     roles = sources.value(rows.roles)
-    # One without the other would let in everybody, or nobody, by surprise.
+    # One without the other would unexpectedly admit everybody, or nobody.
     if bool(role_claim) != bool(roles):
         if role_claim:
             raise sources.missing(rows.roles, f"{rows.roles.meaning}; ROLE_CLAIM needs it")

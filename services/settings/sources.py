@@ -132,7 +132,7 @@ class Sources:
     def refuse_unknown_of_providers(self) -> None:
         """Refuse unknown variables of a configured provider.
 
-        A misspelt rule would otherwise let in users that it should keep out.
+        A misspelt rule would otherwise admit users that it should refuse.
 
         Raises:
             SettingError: for the first such variable.

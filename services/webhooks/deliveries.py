@@ -21,7 +21,7 @@ DELAYS = (1.0, 5.0, 30.0, *(60.0 * 2**n for n in range(10)), 24_984.0)
 """Seconds from each failed attempt to the next: 24 hours together."""
 GIVE_UP_SECONDS = 86_400.0
 LEAST_ATTEMPTS = 4
-"""Of what has waited for 24 hours behind others of its subject."""
+"""The attempts of an event that has waited for 24 hours behind others of its subject."""
 CLAIM_SECONDS = 20.0
 """Longer than an attempt with the writing of its outcome."""
 CANDIDATES = 50

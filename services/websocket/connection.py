@@ -28,7 +28,7 @@ READ_AWAY_SECONDS = 0.02
 """Who sends more than that is read this slowly: one read, then a pause."""
 LIGHT_RATE, LIGHT_BURST = 50.0, float(LIGHT_FRAMES)
 """Pings, pongs and tiny fragments of one peer, a second and at once. Above it nothing is read for a
-while, then again; who goes on for long is closed with 4429."""
+while, then again. A peer that continues for long is closed with 4429."""
 
 
 class ConnectionOwner(Protocol):

@@ -135,7 +135,7 @@ class WebSocketConnection(FrameWriter):
     # ---- reading ---------------------------------------------------------------------------
 
     def pause(self) -> None:
-        """Deliver nothing until `resume()`: what comes meanwhile waits in the kernel."""
+        """Deliver nothing until `resume()`: data received meanwhile waits in the kernel."""
         # The socket stays watched: most pauses end before something comes, or just after.
         self._paused, self._was_ready = True, False
 
@@ -166,7 +166,7 @@ class WebSocketConnection(FrameWriter):
 
     def hold(self) -> None:
         """Deliver nothing and send nothing until `release()`, but for the end: a close leaves at
-        once. What comes waits in the kernel, what is said waits in the outbox."""
+        once. Received data waits in the kernel, sent data in the outbox."""
         if self._held or not self._open:
             return
         self._held = True
@@ -315,7 +315,7 @@ class WebSocketConnection(FrameWriter):
             self._finish(code, last)
 
     def end_flood(self) -> None:
-        """Close a peer that goes on above its rate (4429). What it has sent is read away unseen,
+        """Close a peer that continues above its rate (4429). Its data is read and discarded,
         and slowly."""
         self._bad_frame, self._read_away = True, READ_AWAY_BYTES
         self.close(CloseCode.RATE_LIMITED)
@@ -360,7 +360,7 @@ class WebSocketConnection(FrameWriter):
         self._end_sending()
 
     def _end_sending(self) -> None:
-        """Both sides have said that they close: end TCP once what is queued has left.
+        """Both sides have sent a close frame: end TCP once the queue is sent.
 
         After a frame that can't be read, only our direction is ended: bytes of the peer that are
         still under way would turn a whole close into a reset, which may lose our close frame.

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.client_python.conftest import Run
-from tests.support.practice_provider import PracticeProvider, practice_provider
+from tests.support.practice_provider import PracticeProvider, practice_provider, settings_for
 from tests.support.server import PATIENCE, address, usher
 from tests.support.server import Usher as Server
 from usher_client import SignInRefused, Usher
@@ -24,13 +24,7 @@ def practice() -> Iterator[PracticeProvider]:
 
 @pytest.fixture(scope="module")
 def server(practice: PracticeProvider) -> Iterator[Server]:
-    with usher(
-        "sqlite",
-        OAUTH_PROVIDERS="practice",
-        OAUTH_PRACTICE_ISSUER=practice.issuer,
-        OAUTH_PRACTICE_CLIENT_ID="usher",
-        OAUTH_PRACTICE_CLIENT_SECRET="a secret of the practice provider",
-    ) as running:
+    with usher("sqlite", **settings_for(practice)) as running:
         yield running
 
 

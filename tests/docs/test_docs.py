@@ -408,6 +408,8 @@ def keep_channels(owner: Witness, member: Witness) -> None:
     assert member.get(path).status == 404
     assert owner.call("PUT", seat, {"right": "read"}).status == 200
     assert owner.call("PUT", f"{path}/members/{owner.user['id']}").status == 409
+    added = owner.post(f"{path}/members", {"email": member.user["email"]})
+    assert added.status == 200
     assert member.get(path).status == member.get("/api/channels").status == 200
     assert member.call("PATCH", path, {"private": False}).status == 403
     assert owner.call("PATCH", path, {"roles": {"user": "read"}}).status == 200

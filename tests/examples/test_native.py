@@ -21,7 +21,12 @@ from playwright.sync_api import Browser, expect
 
 from tests.support.browser import Tab, Visitor, chromium, visitors
 from tests.support.node import node_command
-from tests.support.practice_provider import STYLES, PracticeProvider, practice_provider
+from tests.support.practice_provider import (
+    STYLES,
+    PracticeProvider,
+    practice_provider,
+    settings_for,
+)
 from tests.support.server import PATIENCE, ROOT, Usher, sign_up, usher, wait_until
 from tests.support.tools import need
 
@@ -43,13 +48,7 @@ def practice() -> Iterator[PracticeProvider]:
 
 @pytest.fixture(scope="module")
 def server(practice: PracticeProvider) -> Iterator[Usher]:
-    with usher(
-        "sqlite",
-        OAUTH_PROVIDERS="practice",
-        OAUTH_PRACTICE_ISSUER=practice.issuer,
-        OAUTH_PRACTICE_CLIENT_ID="usher",
-        OAUTH_PRACTICE_CLIENT_SECRET="a secret of the practice provider",
-    ) as running:
+    with usher("sqlite", **settings_for(practice)) as running:
         sign_up(running)
         yield running
 

@@ -374,3 +374,25 @@ def test_an_answer_about_channels_is_not_stored(server: Usher) -> None:
     owner = user(server)
     for path in ("/api/channels", opened(owner)):
         assert owner.get(path).headers["Cache-Control"] == "no-store"
+
+
+def test_a_member_is_added_by_address_by_managers_alone_and_so_often(server: Usher) -> None:
+    owner, member, other = user(server), user(server), user(server)
+    path = opened(owner)
+    answer = owner.post(f"{path}/members", {"email": member.user["email"].upper()})
+    assert (answer.status, answer.body["id"], answer.body["right"]) == (
+        200,
+        member.user["id"],
+        "write",
+    )
+    assert [item["name"] for item in listed(member)] == ["Herons"]
+
+    nobody = {"email": "nobody@example.net"}
+    plain_refusal(owner.post(f"{path}/members", nobody), 404, "not_found")
+    # The same for who is no manager, whether the address has an account or not.
+    known = {"email": member.user["email"]}
+    for email in (nobody, known):
+        plain_refusal(member.post(f"{path}/members", email), 403, "forbidden")
+        plain_refusal(other.post(f"{path}/members", email), 404, "not_found")
+    answers = [owner.post(f"{path}/members", nobody).status for _ in range(20)]
+    assert answers == [404] * 18 + [429] * 2

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from services.bus.bus import LoggedMessage
 from services.bus.bus_redis import RedisBus
 from services.errors import StoreUnavailable
 from services.redis.store_redis import RedisStore
 from services.redis.url import names_many, read_url
+from tests.support.listeners import RecordingListener
 from tests.support.redis import run, until, within
 from tests.support.redis_forms import (
     MASTER_NAME,
@@ -186,29 +186,12 @@ def test_tls_is_spoken_to_sentinels_and_servers(tmp_path: Path) -> None:
 # Fail-over
 
 
-class Heard:
-    """A listener that records its calls."""
-
-    def __init__(self) -> None:
-        self.bodies: list[bytes] = []
-        self.gaps = 0
-
-    def logged(self, room: str, message: LoggedMessage) -> None:
-        self.bodies.append(message.body)
-
-    def ephemeral(self, room: str, body: bytes) -> None:
-        self.bodies.append(body)
-
-    def gap(self, room: str) -> None:
-        self.gaps += 1
-
-
 def test_store_and_subscription_follow_the_master() -> None:
     async def work(made: SentinelSet) -> None:
         master, replica = made.servers
         changes: list[bool] = []
         async with connected(made.url, on_change=changes.append, timeout=1.0) as store:
-            bus, received = RedisBus(made.url, store, 100, 60), Heard()
+            bus, received = RedisBus(made.url, store, 100, 60), RecordingListener()
             bus.listen(received)
             await bus.open()
             waiting = bus.subscribe("r")

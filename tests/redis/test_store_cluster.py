@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from tornado.testing import bind_unused_port
 
-from services.bus.bus import LoggedMessage
 from services.bus.bus_redis import RedisBus
 from services.errors import StoreUnavailable
 from services.redis.cluster import SLOTS, read_view, slot_of
 from services.redis.store import Command
 from services.redis.store_cluster import ClusterStore
 from services.redis.store_redis import RedisStore
+from tests.support.listeners import RecordingListener
 from tests.support.redis import PATIENCE, run, until, within
 from tests.support.redis_forms import (
     Cluster,
@@ -342,28 +342,11 @@ async def subscribed(bus: RedisBus, room: str) -> None:
         await waiting
 
 
-class Heard:
-    """A listener that records its calls."""
-
-    def __init__(self) -> None:
-        self.bodies: list[bytes] = []
-        self.gaps = 0
-
-    def logged(self, room: str, message: LoggedMessage) -> None:
-        self.bodies.append(message.body)
-
-    def ephemeral(self, room: str, body: bytes) -> None:
-        self.bodies.append(body)
-
-    def gap(self, room: str) -> None:
-        self.gaps += 1
-
-
 def test_messages_reach_a_subscription_on_any_node(three: Cluster) -> None:
     async def work() -> None:
         async with connected(three.url) as store:
             buses = [RedisBus(three.url, store, 100, 60) for _ in range(4)]
-            received = [Heard() for _ in buses]
+            received = [RecordingListener() for _ in buses]
             for bus, ear in zip(buses, received, strict=True):
                 bus.listen(ear)
                 await bus.open()
@@ -387,7 +370,7 @@ def test_a_dead_master_is_replaced_without_a_restart() -> None:
         key = next(f"k{n}" for n in range(99) if (slot_of(("GET", f"k{n}")) or 0) < SLOTS // 3)
         changes: list[bool] = []
         async with connected(made.url, on_change=changes.append, timeout=2.0) as store:
-            bus, received = RedisBus(made.url, store, 100, 60), Heard()
+            bus, received = RedisBus(made.url, store, 100, 60), RecordingListener()
             bus.listen(received)
             await bus.open()
             await within(subscribed(bus, key))

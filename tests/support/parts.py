@@ -1,4 +1,4 @@
-"""The services of one node, joined as the container joins them, around a clock of the test's.
+"""The services of one node, built by the composition root, around the clock of a test.
 
 A real database; a real Redis or the store in memory. Two nodes of one installation are two of
 these on the same database URL and the same Redis.
@@ -12,7 +12,6 @@ import functools
 import secrets
 import socket
 import struct
-import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, fields
@@ -31,71 +30,39 @@ from models.user import User
 from services.accounts.accounts import Accounts
 from services.accounts.administration import Administration
 from services.accounts.api_keys import ApiKeys
-from services.accounts.devices import Devices
-from services.accounts.export import Export
-from services.accounts.link_tokens import LinkTokens
-from services.accounts.password_links import PasswordLinks
 from services.accounts.passwords import Passwords
-from services.accounts.sign_in_limits import SignInLimits
-from services.audit import hooks
-from services.audit.trail import AuditTrail
-from services.backends.app_keys import AppKeys
-from services.backends.app_tokens import AppTokens
-from services.backends.idempotency import Idempotency
-from services.backends.introspection import Introspection
-from services.backends.publishing import Publishing
 from services.bus.bus import Bus
 from services.bus.bus_memory import MemoryBus
 from services.bus.bus_redis import RedisBus
-from services.composition.container import Services, tell_of_sessions
-from services.composition.health import Health
+from services.composition.container import Services, build
 from services.composition.infrastructure import Infrastructure
 from services.errors import StoreUnavailable
-from services.event_loop.background import Background
 from services.event_loop.loop_watch import LoopWatch
-from services.factors import parts as factor_parts
 from services.factors.challenges import LoginChallenges
 from services.factors.factors import Factors
 from services.factors.passkeys import Passkeys
 from services.grants.shared import SharedGrants
-from services.limits.hourly import HourlyLimits, limits_of
-from services.mail import parts as mail_parts
+from services.limits.hourly import HourlyLimits
 from services.metrics import Metrics
-from services.native.codes import NativeCodes
-from services.overview.meter import Meter
-from services.overview.overview import Overview
-from services.overview.totals import Totals
-from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
-from services.providers.registry import Providers
-from services.recovery import parts as recovery_parts
 from services.redis.store import Command, Store
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
-from services.refresh import parts as refresh_parts
 from services.refresh.parts import RefreshParts
-from services.registration import parts as registration_parts
 from services.registration.parts import RegistrationParts
 from services.rooms.access import Access
-from services.rooms.authors import Authors
 from services.rooms.channels import Channels
 from services.rooms.joins import Joins
 from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
-from services.rooms.renames import Renames
-from services.rooms.room_protocol import message_event
 from services.rooms.rooms import Rooms
-from services.rooms.shares import Shares
 from services.rooms.usage import Usage
 from services.secret import Secret
 from services.sessions.admission import Admission
 from services.sessions.control import Control
-from services.sessions.last_seen import LastSeen
-from services.sessions.login_cache import SLACK_SECONDS, LoginCache
+from services.sessions.login_cache import LoginCache
 from services.sessions.login_sessions import LoginSessions
-from services.sessions.login_states import LoginStates
 from services.sessions.logout_ack import LogoutAcknowledgement
-from services.sessions.node_lease import NodeLease
 from services.sessions.revocations import Revocations
 from services.sessions.session_ends import SessionEnds
 from services.sessions.session_views import Device, SignedIn
@@ -107,17 +74,11 @@ from services.settings.settings import Settings
 from services.sockets.hub import Hub
 from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
-from services.sockets.socket_limit import SocketLimit
-from services.sockets.unjoined_counts import UnjoinedCounts
 from services.step_up.freshness import Freshness
 from services.step_up.step_up import StepUp
 from services.storage.database import Database
-from services.storage.encryption import Encryption
-from services.webhooks import parts as webhook_parts
-from services.webhooks.outbox import WebhookOutbox
 from services.websocket.direct_connection import WebSocketConnection
 from services.websocket.frames import Opcode
-from services.websocket.protocol import CloseCode
 from tests.support.databases import opened
 from tests.support.redis import PATIENCE, RealRedis, until, within
 
@@ -289,247 +250,12 @@ def join_parts(
     name: str,
     settings: Settings,
 ) -> Parts:
-    """Join the services of one node, as `services.composition.container.build` does."""
-    metrics, hub = Metrics(), Hub()
-    # A log in Redis has the ids of Redis' clock, which no test can turn.
-    rooms = Rooms(
-        bus,
-        as_event=lambda kept: message_event(kept.id, kept.body),
-        clock=clock if isinstance(bus, MemoryBus) else time.time,
-        proof_clock=clock,
+    """Build the services of one node as a server does, around the clock of the test."""
+    infrastructure = Infrastructure(
+        settings, None, None, counting, bus, database, Metrics(), LoopWatch()
     )
-    control = Control(bus, rooms, name, metrics)
-    control.on_replaced(lambda session_id: replace(hub, session_id))
-    tokens = Tokens([JWT_SECRET], ISSUER, ttl=ACCESS_TTL, clock=clock)
-    cache = LoginCache(counting, ACCESS_TTL, clock)
-    revocations = Revocations(database, cache, hub, control, metrics, ACCESS_TTL, clock)
-    freshness = Freshness(database, settings.step_up_seconds, clock)
-    sessions = LoginSessions(
-        database,
-        tokens,
-        cache,
-        revocations,
-        REFRESH_TTL,
-        LIFETIME,
-        settings.max_sessions_per_user,
-        clock,
-        epoch=lambda: freshness.epoch,
-    )
-    session_ends = SessionEnds(database, revocations, clock)
-    shared = SharedGrants(database, ACCESS_TTL + SLACK_SECONDS, clock)
-    outbox = WebhookOutbox(clock)
-    channels = Channels(
-        database,
-        revocations,
-        clock,
-        shares=Shares(
-            settings.max_channels_per_owner,
-            settings.max_memberships_given,
-            settings.max_memberships_given_to_one,
-        ),
-        outbox=outbox,
-    )
-    access = Access(hub, channels, shared)
-    authors = Authors(database)
-    revocations.on_access(Renames(hub, authors, access.apply).apply)
-    passwords = shared_passwords()
-    limits = HourlyLimits(counting.inner, limits_of(settings), metrics, clock)
-    tickets = Tickets(counting, database, tokens.tickets, limits, TICKET_TTL, clock)
-    pool, nodes = SessionPool(counting, clock), Nodes(counting, name, clock)
-    watch = LoopWatch()
-    node_lease = NodeLease(watch, hub, revocations, control, LEASE)
-    admission = Admission(
-        tokens,
-        tickets,
-        cache,
-        LoginStates(database, clock),
-        revocations,
-        node_lease,
-        shared,
-        metrics,
-        clock,
-    )
-    audit = AuditTrail(database, lambda _: None, settings.log_format, metrics, clock)
-    tell_of_sessions(sessions, revocations, outbox, audit)
-    encryption = Encryption(settings.encryption_keys)
-    mail = mail_parts.join(settings, database, encryption, metrics, limits, ISSUER, clock)
-    health = Health(database, counting, encryption, metrics, name)
-    app_keys = AppKeys(
-        database, encryption, bool(settings.app_audiences), health.keys_are_wrong, clock
-    )
-    app_tokens = AppTokens(app_keys, ISSUER, settings.app_audiences, clock)
-    registration = registration_parts.join(
-        database,
-        session_ends,
-        revocations,
-        limits,
-        tokens.links,
-        ISSUER,
-        settings.signup,
-        settings.email_domains,
-        hooks.invited(audit),
-        hooks.handed_over(audit),
-        mail.outbox,
-        clock,
-        clock,
-    )
-    oauth = oauth_parts.join(
-        Providers(settings.oauth_providers, ISSUER, clock),
-        database,
-        encryption,
-        sessions,
-        session_ends,
-        revocations,
-        limits,
-        health.keys_are_wrong,
-        metrics,
-        registration.rules,
-        registration.handovers,
-        clock,
-        outbox,
-    )
-    limit = SocketLimit(counting, hub, settings.max_sockets_per_user, clock)
-    factors = factor_parts.join(
-        database,
-        encryption,
-        sessions,
-        tokens,
-        limits,
-        health.keys_are_wrong,
-        settings.app_name,
-        metrics,
-        mail.outbox,
-        hooks.passkey_copied(audit),
-        clock,
-    )
-    registration.handovers.on_handover(factors.factors.remove_all)
-    accounts = Accounts(
-        database,
-        passwords,
-        sessions,
-        session_ends,
-        revocations,
-        registration.rules,
-        SignInLimits(limits),
-        Devices(tokens.devices),
-        factors.challenges.begin_within,
-        metrics,
-        clock,
-        outbox,
-        mail.outbox,
-        settings.email_verification != "off",
-    )
-    services = Services(
-        node=name,
-        infrastructure=Infrastructure(
-            settings, None, None, counting, bus, database, metrics, watch
-        ),
-        metrics=metrics,
-        hub=hub,
-        pool=pool,
-        admission=admission,
-        joins=Joins(admission, rooms, limit),
-        accounts=accounts,
-        administration=Administration(
-            database, session_ends, revocations, oauth.take_out, clock, outbox=outbox
-        ),
-        export=Export(database, factors.factors.methods, clock),
-        authors=authors,
-        login_sessions=sessions,
-        session_ends=session_ends,
-        refresh=refresh_parts.join(
-            database,
-            sessions,
-            session_ends,
-            revocations,
-            tokens.refresh,
-            limits,
-            REFRESH_TTL,
-            clock,
-        ),
-        channels=channels,
-        shared_grants=shared,
-        revocations=revocations,
-        tickets=tickets,
-        last_seen=LastSeen(sessions),
-        control=control,
-        nodes=nodes,
-        token_binding=TokenBinding(counting, database, control, revocations, hub, name, clock),
-        access=access,
-        node_lease=node_lease,
-        logout_ack=LogoutAcknowledgement(session_ends, pool, nodes, control),
-        bus=bus,
-        rooms=rooms,
-        presence=Presence(counting, rooms, name, clock),
-        usage=Usage(counting, clock),
-        models=ModelRegistry(database, counting),
-        api_keys=ApiKeys(
-            database, cache, revocations, admission.wait_current, tokens.api_keys, clock
-        ),
-        health=health,
-        background=Background(metrics, database.callers),
-        audit=audit,
-        passwords=passwords,
-        registration=registration,
-        password_links=PasswordLinks(
-            database,
-            passwords,
-            session_ends,
-            revocations,
-            LinkTokens(tokens.links, limits, ISSUER),
-            registration.rules,
-            registration.handovers,
-            outbox,
-            mail.outbox,
-            clock,
-        ),
-        recovery=recovery_parts.join(
-            database,
-            accounts,
-            passwords,
-            sessions,
-            registration,
-            limits,
-            LinkTokens(tokens.links, limits, ISSUER),
-            mail.outbox,
-            outbox,
-            settings.email_verification,
-            hooks.happened(audit, "link.created", "forgot"),
-            hooks.happened(audit, "account.created"),
-            clock,
-        ),
-        limits=limits,
-        tokens=tokens,
-        app_keys=app_keys,
-        app_tokens=app_tokens,
-        introspection=Introspection(admission, tokens, app_tokens),
-        publishing=Publishing(database, rooms, Idempotency(database, clock), clock),
-        encryption=encryption,
-        native_codes=NativeCodes(
-            database, sessions, session_ends, revocations, tokens.codes, limits, clock
-        ),
-        oauth=oauth,
-        mail=mail,
-        webhooks=webhook_parts.join(
-            outbox,
-            database,
-            encryption,
-            health.keys_are_wrong,
-            metrics,
-            settings.webhook_private,
-            clock,
-        ),
-        unjoined_counts=UnjoinedCounts(counting, nodes, settings.max_unjoined_per_address),
-        freshness=freshness,
-        step_up=StepUp(
-            database, accounts, sessions, freshness, factors.factors, factors.passkeys, clock
-        ),
-        factors=factors.factors,
-        login_challenges=factors.challenges,
-        passkeys=factors.passkeys,
-        overview=Overview(
-            counting, nodes, Meter(metrics, hub.__len__, lambda: rooms.channels), Totals(database)
-        ),
+    services = build(
+        infrastructure, ISSUER, ISSUER, lambda _: None, name, clock, shared_passwords()
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
     return Parts(
@@ -537,17 +263,11 @@ def join_parts(
         clock=clock,
         database=database,
         store=counting,
-        cache=cache,
+        cache=LoginCache(counting, max(ACCESS_TTL, TICKET_TTL), clock),
         services=services,
         context=SocketContext(services, {**EVENTS, **ROOM_EVENTS}, clock),
         **joined,
     )
-
-
-def replace(hub: Hub, session_id: str) -> None:
-    """As the container does it."""
-    if (client := hub.get(session_id)) is not None:
-        client.close(CloseCode.REPLACED)
 
 
 @asynccontextmanager

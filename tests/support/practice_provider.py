@@ -73,3 +73,13 @@ def practice_provider() -> Iterator[PracticeProvider]:
         yield running
     finally:
         running.close()
+
+
+def settings_for(practice: PracticeProvider) -> dict[str, str]:
+    """Usher's settings for the provider, which accepts any client."""
+    return {
+        "OAUTH_PROVIDERS": "practice",
+        "OAUTH_PRACTICE_ISSUER": practice.issuer,
+        "OAUTH_PRACTICE_CLIENT_ID": "usher",
+        "OAUTH_PRACTICE_CLIENT_SECRET": "a secret of the practice provider",
+    }

@@ -1,0 +1,157 @@
+"""Rooms in a real browser: a conversation of two people, with its channels, people and rights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
+from tests.support.browser import Tab, Visitor, chromium, visitors
+from tests.support.server import Usher, usher
+
+SCRIPT = "<img src=x onerror=\"document.title='pwned'\">"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Usher]:
+    with usher("sqlite") as running:
+        yield running
+
+
+@pytest.fixture
+def visit(browser: Browser, server: Usher) -> Iterator[Callable[[], Visitor]]:
+    with visitors(browser, server) as new:
+        yield new
+
+
+def opened(tab: Tab, name: str) -> Page:
+    """Make a channel by its dialog, and come into its room."""
+    tab.page.get_by_role("button", name="New channel").click()
+    tab.page.get_by_role("dialog").get_by_label("Name").fill(name)
+    tab.page.get_by_role("button", name="Make the channel").click()
+    expect(tab.page.get_by_role("heading", level=2, name=name, exact=True)).to_be_visible()
+    return tab.page
+
+
+def add(page: Page, email: str) -> None:
+    page.get_by_role("button", name="People and settings").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Add somebody by e-mail address").fill(email)
+    dialog.get_by_role("button", name="Add", exact=True).click()
+    expect(dialog.get_by_role("listitem")).to_have_count(1)
+    dialog.get_by_role("button", name="Close").click()
+
+
+def say(page: Page, name: str, text: str) -> None:
+    page.get_by_label(f"Message to {name}").fill(text)
+    page.keyboard.press("Enter")
+    expect(page.locator("#lines .said", has_text=text)).to_be_visible()
+
+
+def test_two_people_talk_see_each_other_and_what_is_unread(visit: Callable[[], Visitor]) -> None:
+    one, other = visit(), visit()
+    ada = opened(one.arrive("/#/rooms"), "Kitchen")
+    grace = other.arrive("/#/rooms")
+    add(ada, other.email)
+    link = grace.at("#room-list a", "Kitchen")
+    link.click()
+    expect(ada.get_by_role("list", name="Here").get_by_role("listitem")).to_have_count(2)
+    say(ada, "Kitchen", "Is there tea?")
+    expect(grace.at("#lines .said", "Is there tea?")).to_be_visible()
+
+    grace.page.get_by_label("Message to Kitchen").press_sequentially("So")
+    expect(ada.locator(".typing")).to_contain_text("is typing")
+    say(grace.page, "Kitchen", SCRIPT)
+    expect(ada.locator("#lines .said", has_text=SCRIPT)).to_be_visible()
+
+    grace.area("Account")
+    say(ada, "Kitchen", "And cake?")
+    say(ada, "Kitchen", "Yes.")
+    grace.area("Rooms")
+    expect(grace.at("#lines")).to_contain_text("Yes.")
+    assert "pwned" not in ada.title() + grace.page.title()
+
+
+def test_unread_messages_are_counted_until_their_room_is_opened(
+    visit: Callable[[], Visitor],
+) -> None:
+    one, other = visit(), visit()
+    ada = opened(one.arrive("/#/rooms"), "Attic")
+    grace = other.arrive("/#/rooms")
+    add(ada, other.email)
+    opened(grace, "Zoo")
+    say(ada, "Attic", "One")
+    say(ada, "Attic", "Two")
+    link = grace.at("#room-list a", "Attic")
+    expect(link.locator(".unread")).to_contain_text("2")
+    link.click()
+    expect(link.locator(".unread")).to_have_count(0)
+    expect(grace.at("#lines .new")).to_be_visible()
+
+
+def test_what_was_said_while_the_line_was_down_comes_and_is_counted(
+    visit: Callable[[], Visitor],
+) -> None:
+    one, other = visit(), visit()
+    ada = opened(one.arrive("/#/rooms"), "Cellar")
+    grace = other.arrive("/#/rooms")
+    add(ada, other.email)
+    grace.at("#room-list a", "Cellar").click()
+    expect(ada.get_by_role("list", name="Here").get_by_role("listitem")).to_have_count(2)
+    grace.toggle_socket()
+    expect(ada.get_by_role("list", name="Here").get_by_role("listitem")).to_have_count(1)
+    say(ada, "Cellar", "First")
+    say(ada, "Cellar", "Second")
+    grace.toggle_socket()
+    grace.joined().area("Rooms")
+    expect(grace.at("#lines .away")).to_contain_text("2 messages while you were away")
+    expect(grace.at("#lines .said")).to_have_text(["First", "Second"])
+
+
+def test_rights_are_given_and_taken_and_a_member_leaves(visit: Callable[[], Visitor]) -> None:
+    one, other = visit(), visit()
+    ada = opened(one.arrive("/#/rooms"), "Hall")
+    grace = other.arrive("/#/rooms")
+    add(ada, other.email)
+    grace.at("#room-list a", "Hall").click()
+    ada.get_by_role("button", name="People and settings").click()
+    ada.get_by_role("dialog").get_by_role("combobox").select_option("read")
+    ada.get_by_role("dialog").get_by_role("button", name="Close").click()
+    grace.page.get_by_label("Message to Hall").fill("May I?")
+    grace.page.keyboard.press("Enter")
+    expect(grace.at("#say-error")).to_have_text("You may read here, but not write.")
+    grace.page.get_by_role("button", name="Leave", exact=True).click()
+    grace.page.get_by_role("dialog").get_by_role("button", name="Leave").click()
+    expect(grace.at("#room-list a", "Hall")).to_have_count(0)
+
+
+def test_an_address_that_nobody_has_is_said_in_words(visit: Callable[[], Visitor]) -> None:
+    page = opened(visit().arrive("/#/rooms"), "Empty")
+    page.get_by_role("button", name="People and settings").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Add somebody by e-mail address").fill("nobody@example.net")
+    dialog.get_by_role("button", name="Add", exact=True).click()
+    expect(dialog.get_by_role("alert")).to_have_text("Nobody here has this address.")
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_use_rooms(visit: Callable[[], Visitor], width: int, scheme: str) -> None:
+    tab = visit().arrive("/#/rooms")
+    page = opened(tab, "Garden")
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # parametrised
+    say(page, "Garden", "Hello")
+    assert low_contrast(page) == []
+    assert nameless(page) == []
+    assert repeated_ids(page) == []
+    assert spilled(page) == []
+    assert too_small(page) == []
