@@ -12,7 +12,7 @@ import argparse
 import statistics
 import sys
 
-from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.support.browser import chromium
 from tests.support.server import PASSWORD, Usher, address, sign_up, usher
@@ -97,13 +97,19 @@ def _look(context: BrowserContext, server: Usher, selector: str) -> tuple[float,
         },
     )
     page.goto(server.url + "/")
-    page.wait_for_function("(selector) => selector in seenAt", arg=selector)
-    shown = float(page.evaluate("(selector) => seenAt[selector]", selector))
-    sent = float(page.evaluate(SENT))
-    page.wait_for_function(f"{PAINT.partition('=> ')[2]} !== null")
-    paint = float(page.evaluate(PAINT))
+    shown = _number(page, f"() => seenAt[{selector!r}] ?? null")
+    paint = _number(page, PAINT)
+    sent = _number(page, SENT)
     page.close()
     return shown, paint, sent
+
+
+def _number(page: Page, script: str) -> float:
+    """What a script gives, once it is not null. The page's policy takes Playwright's own waiting
+    for `eval`."""
+    while (found := page.evaluate(script)) is None:
+        page.wait_for_timeout(5)
+    return float(found)
 
 
 if __name__ == "__main__":

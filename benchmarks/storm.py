@@ -51,7 +51,7 @@ ROOM = 50
 MESSAGES = 10
 """In the history of each room."""
 SETTLE_SECONDS = 2.0
-PATIENCE_SECONDS = 240
+PATIENCE_SECONDS = 120
 
 
 class Speaker(Client):

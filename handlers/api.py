@@ -61,7 +61,7 @@ class ApiHandler(BaseHandler):
         actor, session = f"key:{self.key.id}" if self.key else "", ""
         if (identity := getattr(self, "identity", None)) is not None:
             actor, session = identity.user_id, identity.claims.sid
-        self.services.audit.acting(Caller(actor, session, self.address().ip))
+        self.services.audit.acting(Caller(actor, session, self.client_ip))
 
     def audit_operation(self, done: Operation, result: object) -> None:
         """Record a completed operation in the audit trail."""
@@ -86,7 +86,7 @@ class ApiHandler(BaseHandler):
 
     def prepare(self) -> None:
         # Every caller is unauthenticated until a credential is verified.
-        self.callers.enter("unauthenticated", network_of(self.address().ip))
+        self.callers.enter("unauthenticated", network_of(self.client_ip))
         self.set_header("Cache-Control", "no-store")
         self.answer_origin()
         origin = self.request.headers.get("Origin")
@@ -184,7 +184,7 @@ class ApiHandler(BaseHandler):
         try:
             return await self.services.api_keys.check(token, *KEY_SCOPES[access])
         except Unauthenticated:
-            limits, network = self.services.limits, network_of(self.address().ip)
+            limits, network = self.services.limits, network_of(self.client_ip)
             (await limits.take((limits.of.bad_keys, network))).require()
             raise
 
@@ -250,7 +250,7 @@ class ApiHandler(BaseHandler):
         agent = self.request.headers.get("User-Agent", "")
         shown = "".join(c for c in agent if c.isprintable())[:MAX_USER_AGENT]
         kept = self.get_cookie(self.site.cookies.device) or ""
-        return Device(shown or "unknown", self.address().ip, kept, client)
+        return Device(shown or "unknown", self.client_ip, kept, client)
 
     # ---- requests and responses ------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from types import TracebackType
 from typing import Any
@@ -95,6 +96,11 @@ class BaseHandler(web.RequestHandler):
         # Without `xheaders` Tornado returns the peer of the connection and ignores headers.
         return self.site.proxies.client_address(self.request.remote_ip or "", self.request.headers)
 
+    @functools.cached_property
+    def client_ip(self) -> str:
+        """Only the `ip` of `address`, determined once: each call asks for it several times."""
+        return self.site.proxies.client_ip(self.request.remote_ip or "", self.request.headers)
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Send the error as a problem document (RFC 9457)."""
         error = kwargs.get("exc_info", (None, None, None))[1]
@@ -111,7 +117,7 @@ class BaseHandler(web.RequestHandler):
         if isinstance(refused, MethodNotAllowed):
             self.set_header("Allow", ", ".join(self.taken_methods()))
         if isinstance(refused, Unavailable):
-            self.set_header("Retry-After", "1")
+            self.set_header("Retry-After", str(refused.retry_after))
         if isinstance(refused, RateLimited):
             self.set_header("Retry-After", str(refused.retry_after))
         self.finish(problem_body(refused))

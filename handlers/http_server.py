@@ -27,9 +27,12 @@ from handlers.streams import (
     close_at_once,
 )
 from handlers.tls import Tls, limit_handshake
-from handlers.websocket.arrivals import Arrival, Arrivals, first_bytes
+from handlers.websocket.arrivals import Arrival, Arrivals, first_bytes, overdue
 from handlers.websocket.plain_head import forwarded_for
-from services.errors import RateLimited
+from services.errors import Overdue, RateLimited
+from services.websocket.connection import READ_BYTES
+
+HEAD_END = b"\r\n\r\n"
 
 log = logging.getLogger("usher.http")
 
@@ -98,9 +101,13 @@ class UsherServer(HTTPServer):
         if not network:  # a trusted proxy, which forwards the client's address
             fields = {"X-Forwarded-For": forwarded_for(first)}
             network = self._unjoined.network(arrival.peer, fields)
-        self._rotation.start(network, partial(self._begin, arrival, network))
+        self._rotation.start(network, partial(self._begin, arrival, network, HEAD_END in first))
 
-    def _begin(self, arrival: Arrival, network: str) -> None:
+    def _begin(self, arrival: Arrival, network: str, has_request: bool) -> None:
+        late = overdue(arrival, asyncio.get_running_loop().time())
+        if late is not None and self.ssl_options is None:
+            self._refuse_overdue(arrival, late)
+            return
         with contextlib.suppress(OSError):  # some systems refuse it once the client has left
             arrival.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         options = {"max_buffer_size": self.max_buffer_size, "read_chunk_size": self.read_chunk_size}
@@ -122,9 +129,18 @@ class UsherServer(HTTPServer):
             )
         else:
             stream = AnsweringStream(arrival.sock, **options)
+            if has_request:  # this is its turn: it does not wait for another behind a crowd
+                self._router.begun.add(stream)
         if arrival.group:
             self._counted[stream] = arrival.group
         self.handle_stream(stream, arrival.address)
+
+    def _refuse_overdue(self, arrival: Arrival, late: Overdue) -> None:
+        with contextlib.suppress(OSError):  # the client may have left
+            arrival.sock.recv(READ_BYTES)  # closing with unread bytes would reset the connection
+            arrival.sock.send(answer_bytes(late))
+        arrival.sock.close()
+        self._stop_counting(arrival.group)
 
     def _stop_counting(self, group: str) -> None:
         if group:
@@ -162,6 +178,7 @@ class UsherServer(HTTPServer):
         self._router.leave(server_conn)
         super().on_close(server_conn)
         stream = getattr(server_conn, "stream", None)
+        self._router.begun.discard(stream)
         self._stop_counting(self._counted.pop(stream, ""))
         if not self._connections:
             self._empty.set()

@@ -38,6 +38,8 @@ class RequestRouter(httputil.HTTPServerConnectionDelegate):
         self.unjoined, self.under_way = unjoined, under_way
         self.rotation = Rotation(under_way)
         """Begins requests."""
+        self.begun: set[object] = set()
+        """Streams of connections whose turn has come, with a request that has not been read."""
         self._networks: dict[object, str] = {}
         """Connections whose request is not answered yet, and its network."""
 
@@ -90,6 +92,9 @@ class _Request(httputil.HTTPMessageDelegate):
         peer = str(getattr(getattr(self._request_conn, "context", None), "remote_ip", ""))
         self._network = self._router.unjoined.network(peer, headers)
         self._router.enter(self._server_conn, self._network)
+        stream = getattr(self._server_conn, "stream", None)
+        has_turn = stream in self._router.begun
+        self._router.begun.discard(stream)
         try:
             start_line = origin_form(start_line, headers)
         except BadRequest as error:
@@ -107,7 +112,7 @@ class _Request(httputil.HTTPMessageDelegate):
         begun = self._delegate.headers_received(start_line, headers)
         if begun is not None or length or "Transfer-Encoding" in headers:
             return begun  # a body follows: it takes turns
-        return self._router.rotation.turn(self._network)
+        return None if has_turn else self._router.rotation.turn(self._network)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         if self._delegate is None:

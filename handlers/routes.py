@@ -182,6 +182,10 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
 )
 """As OpenAPI writes paths: a name in braces is one segment."""
 
+OFTEN = frozenset(("/api/ws/ticket", "/api/auth/refresh"))
+"""What comes in storms, when all sockets of a node come back to another. Tornado tries one route
+after the other."""
+
 CLIENT_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (("/client/usher.js", ClientFileHandler),)
 
 DOCUMENT_ROUTES: tuple[tuple[str, type[DocumentHandler]], ...] = (
@@ -200,7 +204,8 @@ def make_application(site: Site, sockets: dict[str, Any]) -> web.Application:
             the application: handlers/websocket/upgrade.py handles them first.
     """
     handed: dict[str, Any] = {"site": site}
-    routes: list[Any] = [(_pattern(path), handler, handed) for path, handler in API_ROUTES]
+    often_first = sorted(API_ROUTES, key=lambda route: route[0] not in OFTEN)
+    routes: list[Any] = [(_pattern(path), handler, handed) for path, handler in often_first]
     documents = make_documents((*API_ROUTES, *CLIENT_ROUTES, *DOCUMENT_ROUTES), site)
     with_client = {**handed, "client": client_file(STATIC)}
     routes += [(_pattern(path), handler, with_client) for path, handler in CLIENT_ROUTES]

@@ -13,7 +13,7 @@ from typing import Any
 from tornado.iostream import IOStream, SSLIOStream, UnsatisfiableReadError
 
 from handlers.problems import PROBLEM_TYPE, problem_body
-from services.errors import HeadersTooLarge, RateLimited, UsherError
+from services.errors import HeadersTooLarge, RateLimited, Unavailable, UsherError
 
 LINGER_SECONDS = 1.0
 LINGER_BYTES = 1024 * 1024
@@ -149,7 +149,9 @@ def _refuse(sock: socket.socket) -> None:
 
 def answer_bytes(error: UsherError) -> bytes:
     body = problem_body(error)
-    extra = f"Retry-After: {error.retry_after}\r\n" if isinstance(error, RateLimited) else ""
+    extra = ""
+    if isinstance(error, RateLimited | Unavailable):
+        extra = f"Retry-After: {error.retry_after}\r\n"
     head = (
         f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
         f"Content-Type: {PROBLEM_TYPE}\r\nContent-Length: {len(body)}\r\n{extra}"

@@ -345,7 +345,12 @@ class RateLimited(UsherError):
 
 
 class Unavailable(UsherError):
+    """Attributes:
+    retry_after: whole seconds until another attempt makes sense, as `Retry-After` says.
+    """
+
     status, code, title = 503, "unavailable", "Not available just now. Try again shortly."
+    retry_after = 1
 
 
 class DatabaseUnavailable(Unavailable):
@@ -358,3 +363,16 @@ class StoreUnavailable(Unavailable):
 
 class Busy(Unavailable):
     """A bounded queue is full."""
+
+
+class Overdue(Unavailable):
+    """It waited so long for its turn that its client will have left before it is answered.
+
+    Args:
+        evidence: as in UsherError.
+        retry_after: whole seconds.
+    """
+
+    def __init__(self, evidence: str = "", *, retry_after: int = 1) -> None:
+        super().__init__(evidence)
+        self.retry_after = retry_after

@@ -225,4 +225,6 @@ function keepHint(is) {
   } catch {} // as above
 }
 
-new App().start(start.user);
+const { user } = start;
+start.user = null;
+new App().start(user);

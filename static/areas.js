@@ -83,8 +83,10 @@ export class Areas {
     const { name, path, query } = parseAddress(location.hash);
     const area = this.#mine().find((one) => one.name === name) ?? this.#mine()[0];
     for (const link of this.links.children) {
-      if (link.getAttribute('data-area') === area.name) link.setAttribute('aria-current', 'page');
-      else link.removeAttribute('aria-current');
+      if (link.getAttribute('data-area') === area.name) {
+        link.setAttribute('aria-current', 'page');
+        link.scrollIntoView({ block: 'nearest', inline: 'nearest' }); // on a narrow screen
+      } else link.removeAttribute('aria-current');
     }
     const moved = this.#shown !== area.name;
     this.#shown = area.name;

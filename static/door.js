@@ -12,6 +12,7 @@ const FORMS = ['sign-in-form', 'sign-up-form'];
  *  @type {{user: any, signup: string, is_first: boolean,
  *    providers: import('./providers.js').Provider[]}} */
 export const start = JSON.parse(document.body.dataset.start ?? '{}');
+delete document.body.dataset.start; // nothing of this user stays here for the next
 
 export class Door {
   /** @param {import('./api.js').Api} api  @param {Record<string, string>} query what it ends at

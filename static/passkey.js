@@ -2,6 +2,8 @@
 
 import { make } from './dom.js';
 
+const KNOWN = 'usher.passkey';
+
 /** Whether this page can use passkeys: an address of numbers cannot. */
 export const canUsePasskeys = () => (
   'parseRequestOptionsFromJSON' in (globalThis.PublicKeyCredential ?? {})
@@ -36,25 +38,47 @@ async function credential(ask) {
   }
 }
 
-/** Puts "Sign in with a passkey" below a form, where the browser can.
+/** Whether somebody has used or made a passkey in this browser: then it comes first. */
+function knowsPasskey() {
+  try {
+    return localStorage.getItem(KNOWN) !== null;
+  } catch {
+    return false; // storage is blocked
+  }
+}
+
+export function rememberPasskey() {
+  try {
+    localStorage.setItem(KNOWN, '1');
+  } catch {} // as above
+}
+
+/** Puts "Sign in with a passkey" at a form, where the browser can: above it where there is one.
  *  @param {import('./api.js').Api} api  @param {HTMLFormElement} form
  *  @param {(answer: any) => void|Promise<void>} entered
  *  @param {(problem: any) => void} fail */
 export function offerPasskey(api, form, entered, fail) {
   if (!canUsePasskeys()) return;
-  const button = make('button', { type: 'button', class: 'plain', id: 'passkey-sign-in' },
-    'Sign in with a passkey');
+  const first = knowsPasskey();
+  const button = make('button', { type: 'button', id: 'passkey-sign-in',
+    ...(!first && { class: 'plain' }) }, 'Sign in with a passkey');
   button.addEventListener('click', async () => {
     if (button.getAttribute('aria-disabled') === 'true') return;
     button.setAttribute('aria-disabled', 'true');
     try {
       const signed = await passkeySignature(api);
-      if (signed) await entered(await api.passkeySignIn({ credential: signed }));
+      if (signed) {
+        const answer = await api.passkeySignIn({ credential: signed });
+        rememberPasskey();
+        await entered(answer);
+      }
     } catch (problem) {
       fail(problem);
     } finally {
       button.removeAttribute('aria-disabled');
     }
   });
-  form.append(button);
+  if (!first) return form.append(button);
+  form.before(make('div', { class: 'passkey-first' }, button, make('p', { class: 'or' }, 'or')));
+  form.querySelector('[type=submit]')?.classList.add('second');
 }

@@ -53,9 +53,9 @@ export function emptyState(title, text, ...actions) {
     ...(actions.length ? [make('div', { class: 'actions' }, ...actions)] : []));
 }
 
-/** A piece of text with a button that copies it.  @param {string} text  @param {string} [what]
- *  @returns {HTMLElement} */
-export function copyable(text, what = '') {
+/** A button that copies a text.  @param {string} text  @param {string} [what] for who cannot see
+ *  what it stands beside  @returns {HTMLElement} */
+export function copyButton(text, what = '') {
   const button = make('button', { type: 'button', class: 'plain small' }, 'Copy',
     ...(what ? [make('span', { class: 'unseen' }, ` ${what}`)] : []));
   button.addEventListener('click', async () => {
@@ -66,8 +66,13 @@ export function copyable(text, what = '') {
       toast('The browser did not allow copying. Select the text instead.');
     }
   });
-  return make('div', { class: 'copyable' }, make('code', {}, text), button);
+  return button;
 }
+
+/** A piece of text with a button that copies it.  @param {string} text  @param {string} [what]
+ *  @returns {HTMLElement} */
+export const copyable = (text, what = '') => (
+  make('div', { class: 'copyable' }, make('code', {}, text), copyButton(text, what)));
 
 /** A line of numbers as a small plot. Its text says the same to those who do not see it.
  *  @param {(number|null)[]} values  null: not known then

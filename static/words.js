@@ -71,7 +71,7 @@ export function goodbye(reason, provider) {
 const ENDS = {
   signed_out: 'Signed out on another device',
   signed_out_by_admin: 'Signed out by an administrator',
-  logout: 'Signed out here',
+  logout: 'Signed out on that device',
   password_changed: 'Signed out by a new password',
   password_reset: 'Signed out by a new password',
   session_limit: 'Made way for a newer sign-in',

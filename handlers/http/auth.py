@@ -173,7 +173,7 @@ class SignUpHandler(SignInHandler):
         accounts, recovery = self.services.accounts, self.services.recovery
         if recovery.verification.mode == "required":
             await recovery.sign_ups.ask(
-                body.email, body.password, body.name, self.address().ip, body.invitation
+                body.email, body.password, body.name, self.client_ip, body.invitation
             )
             return ACCEPTED
         result = await accounts.sign_up(
@@ -220,7 +220,7 @@ class RefreshHandler(SignInHandler):
         return self.with_tokens(await self._refresh_cookie(token), "browser")
 
     async def _refresh(self, token: str) -> SignedIn:
-        return await self.services.refresh.refreshes.refresh(token, self.address().ip)
+        return await self.services.refresh.refreshes.refresh(token, self.client_ip)
 
     async def _refresh_cookie(self, token: str) -> SignedIn:
         try:
@@ -266,7 +266,7 @@ class LogOutHandler(ApiHandler):
             claims = (await self.services.admission.identify(claims)).claims
         except TokenExpired as error:
             claims = error.claims
-        self.services.audit.acting(Caller(claims.sub, claims.sid, self.address().ip))
+        self.services.audit.acting(Caller(claims.sub, claims.sid, self.client_ip))
         return claims
 
 
@@ -311,5 +311,5 @@ class PasswordResetHandler(ApiHandler):
     )
     async def post(self, body: ResetPassword) -> None:
         links = self.services.password_links
-        user_id = await links.use(body.token, body.new_password, self.address().ip)
+        user_id = await links.use(body.token, body.new_password, self.client_ip)
         self.services.audit.record("password.reset", subject=user_id, actor=user_id)

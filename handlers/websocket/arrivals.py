@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import secrets
 import select
 import socket
 from collections.abc import Callable
@@ -25,7 +27,7 @@ from handlers.websocket.upgrade import (
     UpgradeHandler,
     refusal_text,
 )
-from services.errors import UsherError
+from services.errors import Overdue, UsherError
 from services.event_loop.rotation import HANDSHAKES_AT_ONCE, Rotation, UnderWay
 from services.rooms.joins import Credential
 from services.websocket.connection import READ_BYTES
@@ -33,6 +35,10 @@ from services.websocket.connection import READ_BYTES
 SILENCE_SECONDS = 0.5
 """A connection that sends nothing for this time, or up to twice this time, is passed to Tornado,
 which limits idle connections."""
+
+OVERDUE_SECONDS = 5.0
+"""How long a connection may wait for its turn. Clients wait 10 seconds for an answer (the
+JavaScript client does), and part of that is for the answer itself."""
 
 FAILED = "an opening handshake failed"
 
@@ -56,6 +62,24 @@ class Arrival:
         self, sock: socket.socket, address: tuple[Any, ...], peer: str, group: str, at: float
     ) -> None:
         self.sock, self.address, self.peer, self.group, self.at = sock, address, peer, group, at
+
+
+def overdue(arrival: Arrival, now: float) -> Overdue | None:
+    """Why a connection whose turn has come is refused unread: it waited too long for it.
+
+    Its client will have left, or will leave, before it is answered, and then comes again. If its
+    request were served in spite of that, a crowd that takes longer than that to serve would never
+    get smaller.
+
+    Args:
+        now: of the event loop's clock, seconds.
+    """
+    waited = now - arrival.at
+    if waited < OVERDUE_SECONDS:
+        return None
+    # The crowd is as long as it took to get here. Spread, or it would come back as one.
+    spread = 1 + secrets.randbelow(max(1, math.ceil(waited)))
+    return Overdue(f"waited {waited:.1f} s for its turn", retry_after=spread)
 
 
 class Arrivals:
@@ -143,6 +167,10 @@ class Arrivals:
     # ---- the handshake ---------------------------------------------------------------------
 
     def _upgrade(self, arrival: Arrival, head: PlainHead) -> None:
+        late = overdue(arrival, self._loop.time())
+        if late is not None:
+            self._refuse(arrival, late)
+            return
         upgrades = self._upgrades
         try:
             presented = upgrades.check(head.start, head.fields, arrival.peer)

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from tornado.httputil import RequestStartLine, parse_cookie
 
 from handlers.websocket.plain_head import Headers, PlainFields
-from services.errors import BadRequest, RateLimited, UsherError
+from services.errors import BadRequest, RateLimited, Unavailable, UsherError
 from services.rooms.joins import Credential
 from services.websocket.protocol import SUBPROTOCOL
 
@@ -88,7 +88,7 @@ def refusal(error: UsherError) -> tuple[int, str, dict[str, str]]:
         headers["Connection"] = "Upgrade, close"
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, RateLimited):
+    if isinstance(error, RateLimited | Unavailable):
         headers["Retry-After"] = str(error.retry_after)
     return error.status, HTTPStatus(error.status).phrase, headers
 

@@ -171,6 +171,12 @@ async def presence(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> No
     _answer_from(socket, frame, rooms.People(named, len(users)), grant.step_up)
 
 
+def watch_sessions(socket: ClientSocket, frame: Frame, _: object) -> None:
+    """Notify the socket from now on when other sockets of its user open and close."""
+    socket.context.services.session_watch.watch(socket.session.user_id, socket)
+    socket.answer(frame, rooms.WatchesSessions())
+
+
 async def usage(socket: ClientSocket, frame: Frame, data: rooms.UseModel) -> None:
     """Record that the session uses a model. The use expires unless it is repeated."""
     context = socket.context
@@ -346,6 +352,13 @@ ROOM_EVENTS: dict[str, ClientEvent] = {
     ),
     "presence": client_event(
         presence, rooms.InRoom, rooms.People, "Who is in a room, on every node.", _STORED_ERRORS
+    ),
+    "watch-sessions": client_event(
+        watch_sessions,
+        Any,
+        rooms.WatchesSessions,
+        "Hear (`sessions-changed`) when sockets of yours open and close, on every node.",
+        (),
     ),
     "usage": client_event(
         usage,

@@ -146,6 +146,7 @@ class SocketIdentity:
         )
         self._membership.enter(self._membership.allowed())
         self.context.joins.release(identity)
+        services.session_watch.moved(identity.user_id)
 
     def _proof_ends(self, identity: Identity) -> float:
         """When the proof in the token of an identity ends, by the clock of `Freshness`."""
@@ -199,6 +200,9 @@ class SocketIdentity:
             self.context.hub.remove(self)
             self.membership.leave_all()
             self.context.services.pool.remove(self._session)
+            watch = self.context.services.session_watch
+            watch.forget(self._session.user_id, self)
+            watch.moved(self._session.user_id)
             self._audit("socket.closed", str(int(code)))
             if self.context.socket_events.wanted:
                 self._record_event(int(code))

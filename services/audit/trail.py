@@ -115,11 +115,14 @@ class AuditTrail:
         )
 
     def record_line(self, kind: str, by: Caller, reason: str, target: str) -> None:
-        """Record an event of a user about the same user as a log line, without a row. Each socket
-        has two of these."""
+        """Record an event of a user about the same user as a log line, without a row: each socket
+        has two of these. It must not be a refusal."""
         at, actor = self._clock(), by.actor
         event = Event(at, kind, actor, actor, by.session, by.address, reason, target)
-        self._add(event, kept=False)
+        if len(self._lines) < MAX_LINES:
+            self._lines.append(event)
+        else:
+            self._add(event, kept=False)
 
     def _add(self, event: Event, kept: bool) -> None:
         refusal = event.kind.endswith(REFUSED)

@@ -79,6 +79,7 @@ from services.sessions.tokens import Tokens
 from services.sockets.hub import Hub
 from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
+from services.sockets.session_watch import SessionWatch
 from services.sockets.socket_limit import SocketLimit
 from services.sockets.unjoined_counts import UnjoinedCounts
 from services.step_up.freshness import Freshness
@@ -125,6 +126,7 @@ class Services:
     bus: Bus
     rooms: Rooms
     presence: Presence
+    session_watch: SessionWatch
     usage: Usage
     models: ModelRegistry
     api_keys: ApiKeys
@@ -375,6 +377,7 @@ def build(
         bus=infrastructure.bus,
         rooms=rooms,
         presence=Presence(store, rooms, node, wall),
+        session_watch=SessionWatch(rooms, node),
         usage=Usage(store, wall),
         models=ModelRegistry(database, store),
         api_keys=ApiKeys(

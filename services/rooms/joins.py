@@ -23,6 +23,7 @@ from services.sockets.session_pool import SocketSession
 from services.sockets.socket_limit import Place, SocketLimit
 
 Way = Literal["header", "subprotocol", "ticket", "cookie", "message"]
+_BY_TOKEN = frozenset[Way](("header", "subprotocol", "cookie"))
 
 
 class TwoIdentities(UsherError):
@@ -69,7 +70,10 @@ class Joins:
             TokenExpired, Unauthenticated, Unavailable: as `Admission.identify`.
             RateLimited: the user already has the maximum number of sockets.
         """
-        claims = await self._claims_of(credential)
+        if credential.way in _BY_TOKEN:
+            claims = self._admission.verify(credential.text)
+        else:
+            claims = await self._claims_of(credential)
         if beside is not None:
             self._check_same_session(claims, beside)
         return await self.admit_claims(claims, session_id)
@@ -115,10 +119,10 @@ class Joins:
     async def _claims_of(self, credential: Credential) -> Claims:
         if credential.way == "message":
             return await self._admission.claims_of(credential.text)
+        if credential.way in _BY_TOKEN:
+            return self._admission.verify(credential.text)
         # A token in a URL would be logged by every proxy on the way: only tickets go there.
-        if credential.way == "ticket":
-            return await self._admission.redeem(credential.text)
-        return self._admission.verify(credential.text)
+        return await self._admission.redeem(credential.text)
 
     def _check_same_session(self, claims: Claims, cookie: Credential) -> None:
         """Refuse a cookie of another login session beside an explicit credential."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from services.rooms.presence import PresenceChange
+from services.sockets.session_watch import SessionsChanged
 from services.websocket.protocol import Author, Member, Refusal, ServerEvent, encode_event
 
 MAX_ROOM_NAME = 128
@@ -80,6 +81,10 @@ class People(msgspec.Struct, frozen=True):
 
     users: list[Member]
     total: int
+
+
+class WatchesSessions(msgspec.Struct, frozen=True):
+    """The reply `{}` to `watch-sessions`."""
 
 
 class ModelsInUse(msgspec.Struct, frozen=True):
@@ -174,6 +179,10 @@ ROOM_SERVER_EVENTS: dict[str, ServerEvent] = {
     ),
     "access-changed": ServerEvent(
         RoomList, "The user's rights have changed; `rooms` are those that the socket is in now."
+    ),
+    "sessions-changed": ServerEvent(
+        SessionsChanged,
+        "Sockets of the user have opened or closed; only after `watch-sessions`.",
     ),
 }
 

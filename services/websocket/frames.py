@@ -43,7 +43,8 @@ TEXT = Opcode.TEXT  # a name of the module is found sooner than a member of an e
 _SMALL_TEXT = tuple(bytes((FINAL_TEXT, length)) for length in range(126))
 """The header of each small text frame that is sent."""
 _DATA = frozenset((Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY))
-_KNOWN = frozenset(int(opcode) for opcode in Opcode)
+_OPCODES = {int(opcode): opcode for opcode in Opcode}
+"""A tenth of the time of a call of the enum."""
 
 
 class FrameError(UsherError):
@@ -254,12 +255,12 @@ class FrameReader:
         self._position = end
         body = start + header + 4
         payload = unmask(bytes(buffer[body:end]), bytes(buffer[start + header : body]))
-        return bool(first & 0x80), Opcode(opcode), payload
+        return bool(first & 0x80), _OPCODES[opcode], payload
 
     def _check_header(self, first: int, second: int, opcode: int, length: int) -> None:
         if first & 0x70:
             raise FrameError("reserved bit set without an extension")
-        if opcode not in _KNOWN:
+        if opcode not in _OPCODES:
             raise FrameError(f"unknown opcode {opcode:#x}")
         if not second & 0x80:
             raise FrameError("frame from a client is not masked")

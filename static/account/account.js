@@ -41,9 +41,15 @@ export function mount(element, app) {
   });
   const factors = new FactorsView(api, element.querySelector('#factors .part-body'), ended);
   const stop = new AbortController();
+  const watch = () => {
+    app.client.request('watch-sessions').catch(() => {}); // a server of before: at the next visit
+    sessions.load();
+  };
   app.client.addEventListener('state', (/** @type {any} */ { detail }) => {
-    if (detail.name === 'joined') sessions.load();
+    if (detail.name === 'joined') watch();
   }, { signal: stop.signal });
+  app.client.addEventListener('sessions-changed', () => sessions.load(), { signal: stop.signal });
+  if (app.client.state.name === 'joined') watch();
   sessions.start();
   linked.start(user.email, app.arrivedWith);
   profile.start(user);

@@ -2,7 +2,8 @@
 
 import { make, setText, timeElement } from '../dom.js';
 import { markField, onSubmit } from '../forms.js';
-import { canUsePasskeys, newPasskey } from '../passkey.js';
+import { copyButton } from '../ui.js';
+import { canUsePasskeys, newPasskey, rememberPasskey } from '../passkey.js';
 
 export class FactorsView {
   #generation = 0; // of what is shown: an answer that comes late belongs to somebody else
@@ -17,12 +18,14 @@ export class FactorsView {
     this.error = make('p', { class: 'form-error', id: 'factors-error', role: 'alert' });
     this.add = make('button', { type: 'button', class: 'plain', id: 'add-passkey' },
       'Add a passkey');
-    this.add.hidden = !canUsePasskeys();
     this.add.addEventListener('click', () => this.#act(async () => {
       const credential = await newPasskey(this.api);
-      if (credential) await this.api.addPasskey({ credential, name: '' });
+      if (!credential) return;
+      await this.api.addPasskey({ credential, name: '' });
+      rememberPasskey();
     }));
-    place.append(this.app, this.keys, this.error, make('div', { class: 'row ways' }, this.add));
+    place.append(this.app, this.keys, this.error,
+      ...(canUsePasskeys() ? [make('div', { class: 'row ways' }, this.add)] : []));
   }
 
   start() {
@@ -126,7 +129,8 @@ export class FactorsView {
       make('ul', { id: 'recovery-codes' },
         ...codes.map((code) => make('li', {}, make('code', {}, code)))),
       make('div', { class: 'row ways' },
-        this.#button('codes-kept', 'I have kept them', async () => {})));
+        this.#button('codes-kept', 'I have kept them', async () => {}),
+        copyButton(codes.join('\n'), 'recovery codes')));
     title.focus();
   }
 

@@ -5,11 +5,13 @@ import { deviceText, endText, providerOf } from '../words.js';
 import { deviceIcon } from './device-icon.js';
 
 const MAX_ENDED = 5;
+const MINUTE_MS = 60_000;
 
-const POLL_MS = 15_000;
 
 export class SessionsView {
-  /** @type {any} */ #timer = 0;
+  #running = false;
+  /** @type {any} */ #timer = 0; // "2 min ago" has to move on
+  /** @type {any[]} */ #items = [];
   #shown = '';
   /** The provider that this session came of, or ''; '' also while that is not known yet. */
   provider = '';
@@ -25,19 +27,21 @@ export class SessionsView {
     this.on = on;
     byId('sign-out-others').addEventListener('click', () => this.#signOutOthers());
     document.addEventListener('visibilitychange', () => {
-      if (this.#timer && !document.hidden) this.load();
+      if (this.#running && !document.hidden) this.load();
     });
   }
 
   start() {
     this.stop();
-    this.#timer = setInterval(() => { if (!document.hidden) this.load(); }, POLL_MS);
+    this.#running = true;
+    this.#timer = setInterval(() => this.#show(this.#items), MINUTE_MS);
     this.load();
   }
 
   stop() {
+    this.#running = false;
     clearInterval(this.#timer);
-    this.#timer = 0;
+    this.#items = [];
     this.#shown = this.provider = '';
     for (const id of ['sessions', 'ended-list']) byId(id).replaceChildren();
     for (const id of ['sessions-error', 'sessions-status']) setText(byId(id), '');
@@ -46,10 +50,10 @@ export class SessionsView {
   async load() {
     try {
       const { items } = await this.api.sessions();
-      if (!this.#timer) return;
+      if (!this.#running) return;
       this.#show(items);
       const ended = await this.api.endedSessions();
-      if (this.#timer) this.#showEnded(ended.items);
+      if (this.#running) this.#showEnded(ended.items);
       setText(byId('sessions-error'), '');
     } catch (problem) {
       this.#fail(problem);
@@ -65,7 +69,7 @@ export class SessionsView {
 
   /** @param {any} problem */
   #fail(problem) {
-    if (!this.#timer) return; // signed out in the meantime: nobody to tell
+    if (!this.#running) return; // signed out in the meantime: nobody to tell
     if (problem.signedOut) this.on.ended();
     else setText(byId('sessions-error'), problem.message);
   }
@@ -85,6 +89,7 @@ export class SessionsView {
 
   /** @param {any[]} items */
   #show(items) {
+    this.#items = items;
     byId('sign-out-others').hidden = !items.some(({ current }) => !current);
     const minute = Math.floor(Date.now() / 60_000); // "2 min ago" has to move on
     const shown = JSON.stringify([minute, items, this.providers.items]);

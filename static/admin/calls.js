@@ -20,8 +20,6 @@ export class Calls {
   users = (which) => this.call('GET', `/api/admin/users${query({ order: 'newest', ...which })}`);
   /** @param {string} id */
   user = (id) => this.call('GET', `/api/admin/users/${enc(id)}`);
-  /** @param {{email: string, name: string}} form */
-  newUser = (form) => this.call('POST', '/api/admin/users', form);
   /** @param {string} id  @param {{role?: string, disabled?: boolean}} change */
   changeUser = (id, change) => this.call('PATCH', `/api/admin/users/${enc(id)}`, change);
   /** @param {string} id */

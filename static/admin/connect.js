@@ -16,7 +16,8 @@ const FILES = [
   { name: 'browser', title: 'Browser', file: 'my-app/page/index.html',
     about: 'Signs users in, holds their socket, and calls your backend with a token for it.',
     text: browser,
-    run: ({ page }) => `python3 -m http.server ${portOf(page)} --directory my-app/page` },
+    run: ({ page }) => (
+      `python3 -m http.server ${portOf(page)} --bind 127.0.0.1 --directory my-app/page`) },
   { name: 'fastapi', title: 'FastAPI', file: 'my-app/notes.py',
     about: 'Knows who calls by asking Usher, and sends events to open tabs.',
     text: fastapi,

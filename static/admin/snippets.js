@@ -139,7 +139,7 @@ createServer(async (request, response) => {
   const [status, body] = answer;
   response.writeHead(status, { ...cors, 'Content-Type': 'application/json' });
   response.end(body && JSON.stringify(body));
-}).listen(${at.backendPort});
+}).listen(${at.backendPort}, '127.0.0.1');
 `;
 
 /** @param {Addresses} at  @returns {string} */

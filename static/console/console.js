@@ -3,10 +3,8 @@
 import { byId, duration, fromMarkup, make, setText } from '../dom.js';
 import { markField, onSubmit, resetForm } from '../forms.js';
 import { reasonText } from '../words.js';
+import { FrameList } from './frames.js';
 import { MARKUP } from './markup.js';
-
-const MAX_FRAMES = 100;
-const MAX_FRAME_TEXT = 600;
 
 /** What the composer offers.  @type {Record<string, (room: string) => any>} */
 const SAMPLES = {
@@ -29,7 +27,6 @@ export function mount(element, app) {
 }
 
 class Console {
-  /** @type {Set<number>} ids of heartbeats whose replies are still to come */ #beats = new Set();
   #expiresAt = 0;
   #sample = '';
 
@@ -39,19 +36,15 @@ class Console {
   constructor(app) {
     this.client = app.client;
     const { signal } = this.#ended;
+    const frames = new FrameList();
+    for (const frame of app.frames) frames.add(frame);
     this.client.addEventListener('state', () => this.#showState(), { signal });
     this.client.addEventListener('frame', (/** @type {any} */ { detail }) => (
-      this.#addFrame({ ...detail, at: new Date() })), { signal });
+      frames.add({ ...detail, at: new Date() })), { signal });
     this.timer = setInterval(() => this.#tick(), 1000);
     byId('events').append(...Object.keys(SAMPLES).map((value) => make('option', { value })));
     byId('toggle-socket').addEventListener('click', () => this.#toggle());
-    byId('clear-frames').addEventListener('click', () => this.#clearFrames());
-    byId('show-heartbeats').addEventListener('change', (/** @type {any} */ { target }) => {
-      byId('frames').classList.toggle('no-heartbeats', !target.checked);
-    });
     this.#wireComposer();
-    this.#clearFrames();
-    for (const frame of app.frames) this.#addFrame(frame);
     this.#showState();
   }
 
@@ -94,29 +87,6 @@ class Console {
     const { expiresIn } = this.client;
     setText(byId('fact-expires'), expiresIn === null ? '–' : duration(expiresIn));
     byId('expires-bar').value = Math.max(0, expiresIn ?? 0);
-  }
-
-  #clearFrames() {
-    this.#beats.clear();
-    byId('frames').replaceChildren();
-    setText(byId('frames-note'), 'Every frame shows up here, newest first.');
-  }
-
-  /** @param {import('../app.js').PassedFrame} passed */
-  #addFrame({ direction, frame, size, at }) {
-    const { event, ...rest } = frame;
-    const beat = event === 'heartbeat' || (event === 'reply' && this.#beats.delete(frame.id));
-    if (event === 'heartbeat' && this.#beats.size < MAX_FRAMES) this.#beats.add(frame.id);
-    const text = JSON.stringify(rest);
-    const list = byId('frames');
-    list.prepend(make('li', beat ? { class: 'is-heartbeat' } : {},
-      make('span', { class: 'way' }, direction === 'out' ? '↑ sent' : '↓ received'),
-      make('span', { class: 'name' }, event),
-      make('span', { class: 'meta' }, `${size} B · ${at.toLocaleTimeString()}`),
-      make('span', { class: 'code' },
-        text.length > MAX_FRAME_TEXT ? `${text.slice(0, MAX_FRAME_TEXT)} …` : text)));
-    while (list.children.length > MAX_FRAMES) list.lastElementChild.remove();
-    setText(byId('frames-note'), '');
   }
 
   #wireComposer() {

@@ -44,8 +44,15 @@ export const MARKUP = `
     <h2 id="frames-title">Frames</h2>
     <div class="row">
       <label class="check"><input type="checkbox" id="show-heartbeats" checked> Heartbeats</label>
+      <button type="button" class="plain" id="pause-frames" aria-pressed="false">Pause</button>
       <button type="button" class="plain" id="clear-frames">Clear</button>
     </div>
+  </div>
+  <div class="row" id="frames-find">
+    <label class="unseen" for="frames-filter">Find in frames</label>
+    <input id="frames-filter" type="search" placeholder="Find an event, a room, a word" autocomplete="off" autocapitalize="off" spellcheck="false">
+    <label class="unseen" for="frames-direction">Direction</label>
+    <select id="frames-direction"><option value="">Sent and received</option><option value="out">Sent</option><option value="in">Received</option></select>
   </div>
   <p class="quiet" id="frames-note"></p>
   <ol class="frames" id="frames" tabindex="0" aria-labelledby="frames-title"></ol>

@@ -15,7 +15,7 @@ SOCKETS = 5_000
 @pytest.mark.slow
 @pytest.mark.parametrize(("channels", "most_kib"), [(0, 3.2), (10, 9.0)])
 def test_an_idle_socket_needs_few_kilobytes(channels: int, most_kib: float) -> None:
-    """Measured with 3,000: 2.3 KiB and 7 KiB, and before 4.0 and 12.2."""
+    """Measured: 2.3 and 5.8 KiB (docs/performance.md), and before 4.0 and 12.0."""
     if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < SOCKETS + SPARE_FILES:
         pytest.skip("the limit of open files is too low")
     found = measure(ROOT, SOCKETS, channels, settle=2.0)

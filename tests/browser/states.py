@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pyotp
 from playwright.sync_api import expect
 
 from tests.support.browser import Tab, Visitor
@@ -127,6 +128,39 @@ def sign_up_with_a_weak_password(visitor: Visitor) -> Tab:
 
 
 @state
+def passkey_first(visitor: Visitor) -> Tab:
+    """Somebody who has used a passkey in this browser. An address of numbers has none."""
+    visitor.context.add_init_script("try { localStorage.setItem('usher.passkey', '1'); } catch {}")
+    tab = visitor.open(f"http://localhost:{visitor.server.port}/")
+    expect(tab.at(".passkey-first button")).to_be_visible()
+    return tab
+
+
+@state
+def second_step(visitor: Visitor) -> Tab:
+    signed_up(visitor)
+    origin = {"Origin": visitor.server.url}
+    calls, url = visitor.context.request, f"{visitor.server.url}/api/auth"
+    secret = calls.post(f"{url}/totp", data={}, headers=origin).json()["secret"]
+    code = pyotp.TOTP(secret).now()
+    assert calls.post(f"{url}/totp/confirm", data={"code": code}, headers=origin).ok
+    assert calls.post(f"{url}/logout", data={}, headers=origin).ok
+    tab = sign_in(visitor)
+    tab.sign_in(visitor.email)
+    expect(tab.page.get_by_role("dialog", name="Second step")).to_be_visible()
+    return tab
+
+
+@state
+def recovery_codes(visitor: Visitor) -> Tab:
+    tab = authenticator_app(visitor)
+    tab.fill(totp_code=pyotp.TOTP(tab.at("#totp-secret").inner_text()).now())
+    tab.at("#totp-form [type=submit]").click()
+    expect(tab.at("#recovery-codes li")).to_have_count(10)
+    return tab
+
+
+@state
 def forgotten_password(visitor: Visitor) -> Tab:
     tab = visitor.open("/forgot-password")
     expect(tab.at("#ask")).to_be_visible()
@@ -145,10 +179,20 @@ def account(visitor: Visitor) -> Tab:
     signed_up(visitor)
     for agent in AGENTS:
         elsewhere(visitor, agent, visitor.server)
+    elsewhere(visitor, AGENTS[0], visitor.server)
+    rows(
+        visitor.server,
+        "UPDATE login_sessions SET ended_at = last_seen_at, end_reason = 'signed_out' WHERE id = ("
+        "SELECT s.id FROM login_sessions s JOIN users u ON u.id = s.user_id WHERE u.email = ? "
+        "ORDER BY s.created_at DESC LIMIT 1)",
+        visitor.email,
+    )
     tab = visitor.open().joined()
     expect(tab.at("#sessions li")).to_have_count(3)
     expect(tab.at("#link-choices button")).to_have_count(2)
     expect(tab.at("#sessions .live").first).to_have_text("1 open socket")
+    tab.page.get_by_text("Recently ended").click()
+    expect(tab.at("#ended-list li")).to_contain_text("Signed out on another device")
     return tab
 
 

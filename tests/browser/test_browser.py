@@ -74,7 +74,7 @@ def test_a_newcomer_signs_up_and_sees_the_socket_joined(visitor: Visitor) -> Non
     expect(tab.at("#account-name")).to_have_text("Ada")
     expect(tab.at("#signed-in-title")).to_be_focused()
     expect(tab.page).to_have_title("Account · Usher")
-    expect(tab.at("#sessions li .here + p")).to_contain_text("1 open socket")
+    expect(tab.at("#sessions li:has(.here)")).to_contain_text("1 open socket")
     tab.area("Console")
     expect(tab.page).to_have_title("Console · Usher")
     expect(tab.at("#frames li .name").get_by_text("joined", exact=True)).to_be_visible()
@@ -230,6 +230,22 @@ def test_ending_another_session_closes_its_socket_and_no_other(
     expect(mine.at("#sessions-status")).to_have_text("Chrome on Linux is signed out.")
     expect(mine.at("#devices-title")).to_be_focused()
     assert mine.joined().session_id == session_id
+
+
+def test_a_device_is_seen_to_open_and_close_its_sockets(visitor: Visitor, visit: Visit) -> None:
+    mine = visitor.arrive()
+    theirs = visit()
+    tab = theirs.arrive_as(visitor.email)
+    row = mine.at(ROW_OF_ANOTHER)
+    expect(row.locator(".live")).to_have_text("1 open socket")
+    second = theirs.open().joined()
+    expect(row.locator(".live")).to_have_text("2 open sockets")
+    second.page.close()
+    expect(row.locator(".live")).to_have_text("1 open socket")
+    tab.at("#sign-out").click()
+    expect(mine.at("#sessions li")).to_have_count(1)
+    mine.page.get_by_text("Recently ended").click()
+    expect(mine.at("#ended-list li")).to_contain_text("Signed out")
 
 
 def test_signing_out_everywhere_else_leaves_this_session(visitor: Visitor, visit: Visit) -> None:

@@ -34,7 +34,7 @@ def test_a_form_that_another_site_posts_signs_in_with_the_cookies_of_the_browser
             tab = new().open(f"{server.origin}/")
             came: list[Request] = []
             tab.page.on("request", lambda one: came.append(one))  # noqa: PLW0108 it sets a member
-            tab.at("#sign-in").get_by_role("link", name="Continue with Campus").click()
+            tab.at("#sign-up").get_by_role("link", name="Continue with Campus").click()
             tab.joined()
             back = [one for one in came if urlsplit(one.url).path == "/oauth/campus/callback"]
             assert [one.method for one in back] == ["POST", "GET"]

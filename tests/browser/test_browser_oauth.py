@@ -144,7 +144,7 @@ def test_a_newcomer_comes_in_by_a_provider(visitor: Visitor) -> None:
     consent(tab, visitor.email)
     tab.joined()
     assert tab.page.url == f"{visitor.server.url}/"
-    expect(tab.at("#sessions li .here + p")).to_contain_text("by Practice")
+    expect(tab.at("#sessions li:has(.here)")).to_contain_text("by Practice")
     expect(tab.at("#linked-list li")).to_contain_text(["Practice"])
     expect(tab.at("#linked-list li")).to_contain_text([visitor.email])
     expect(tab.at("#password-title")).to_have_text("Set a password")
@@ -194,6 +194,7 @@ def test_the_sign_in_methods_are_those_of_the_server(visitor: Visitor) -> None:
 
 def test_without_providers_there_is_nothing_of_them(database_kind: str, visit: Visit) -> None:
     with usher(database_kind) as bare:
+        sign_up(bare)
         visitor = visit(bare)
         tab = visitor.open()
         expect(tab.at("#sign-in")).to_be_visible()
@@ -201,7 +202,7 @@ def test_without_providers_there_is_nothing_of_them(database_kind: str, visit: V
         tab = visitor.arrive()
         expect(tab.at("#password")).to_be_visible()
         expect(tab.at("#linked")).to_be_hidden()
-        expect(tab.at("#sessions li .here + p")).to_contain_text("by password")
+        expect(tab.at("#sessions li:has(.here)")).to_contain_text("by password")
         tab.page.close()
 
 
@@ -408,7 +409,7 @@ def test_an_account_at_a_removed_provider_is_still_shown(
         tab.page.reload()
         tab.joined()
         expect(tab.at("#linked-list li strong")).to_have_text("Old Campus")
-        expect(tab.at("#sessions li .here + p")).to_contain_text("by Old Campus")
+        expect(tab.at("#sessions li:has(.here)")).to_contain_text("by Old Campus")
         expect(tab.at("#link-choices")).to_be_hidden()
         tab.page.close()
 
@@ -436,7 +437,7 @@ def test_a_back_channel_logout_ends_the_session_and_the_page_says_so(
 ) -> None:
     other = visit().arrive()
     tab = arrive_by(visitor)
-    expect(tab.at("#sessions li .here + p")).to_contain_text("by Campus")
+    expect(tab.at("#sessions li:has(.here)")).to_contain_text("by Campus")
     path = "/oauth/campus/backchannel-logout"
     assert log_out_there(visitor.server, op.logout_token(), path).status == 200
     expect(tab.at("#notice")).to_be_focused()
@@ -454,7 +455,7 @@ def test_a_back_channel_logout_ends_the_session_and_the_page_says_so(
 
 def test_a_sign_out_mentions_the_provider(visitor: Visitor, op: Provider) -> None:
     tab = arrive_by(visitor)
-    expect(tab.at("#sessions li .here + p")).to_contain_text("by Campus")
+    expect(tab.at("#sessions li:has(.here)")).to_contain_text("by Campus")
     tab.at("#sign-out").click()
     signed_out(tab, "You may still be signed in at Campus.")
     assert not op.ended

@@ -150,6 +150,11 @@ def test_a_passkey_is_added_signs_in_alone_and_is_removed(page: Page, server: Us
     page.click("#passkey-sign-in")
     expect(page.locator("#passkeys li")).to_have_count(1)
     expect(page.locator("#account-name")).to_have_text("Ada")
+    sign_out(page)
+    page.reload()
+    first = page.locator(".passkey-first + #sign-in-form")  # it comes first where it is known
+    expect(first).to_be_visible()
+    page.click("#passkey-sign-in")
     page.click("#passkeys [id^=rename]")
     page.get_by_label("Name, such as the device").fill("The red key")
     page.get_by_role("button", name="Save").click()

@@ -81,8 +81,9 @@ def shown(admin: Visitor, ports: Ports) -> dict[str, Shown]:
     for field, text in (("name", "Ada"), ("email", admin.email), ("password", PASSWORD)):
         page.locator(f"#up-{field}").fill(text)
     page.locator("#sign-up-form [type=submit]").click()
-    page.get_by_role("link", name="Administration").click()
-    page.get_by_role("link", name="Connect your app").click()
+    page.locator("#areas").get_by_role("link", name="Administration").click()
+    links = page.get_by_role("navigation", name="Administration")
+    links.get_by_role("link", name="Connect your app").click()
     expect(page.get_by_text("Not set yet")).to_be_visible()
     fill(page, ports)
     expect(page.get_by_text("Both are set.")).to_be_visible()

@@ -187,6 +187,22 @@ async def test_presence_and_live_sockets_are_those_of_all_nodes(three: Nodes) ->
 
 
 @pytest.mark.gen_test(timeout=60)
+async def test_who_watches_their_sessions_hears_of_sockets_on_each_node(three: Nodes) -> None:
+    bob = sign_up(three[0])
+    async with talking(three[0], bob) as watcher, talking(three[1], at(three[1], bob)) as other:
+        assert await watcher.ok("watch-sessions") == {}
+        await watcher.next("sessions-changed")  # of what is on the other node already
+        for node in (three[1], three[0]):
+            third = await start_talking(node, at(node, bob))
+            await watcher.next("sessions-changed")
+            items = bob.get("/api/sessions").body["items"]
+            assert [item["live_sockets"] for item in items] == [3]
+            await third.close()
+            await watcher.next("sessions-changed")
+        assert [f for f in other.events if f["event"] == "sessions-changed"] == []
+
+
+@pytest.mark.gen_test(timeout=60)
 async def test_a_right_that_is_taken_away_stops_delivery_on_every_node(three: Nodes) -> None:
     ann, bob = sign_up(three[0]), sign_up(three[0])
     room = channel(ann, bob)

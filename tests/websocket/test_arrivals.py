@@ -10,8 +10,12 @@ from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
+from tornado import web
+from tornado.netutil import bind_sockets
 
 from handlers.cookies import CookieJar
+from handlers.http_server import UsherServer
+from handlers.request_router import RequestRouter
 from handlers.websocket import arrivals as module
 from handlers.websocket.arrivals import Arrival, Arrivals
 from handlers.websocket.upgrade import UpgradeHandler
@@ -372,3 +376,32 @@ async def test_a_connection_closed_during_the_credential_check_does_not_join(
         instance.arrive(handshake(headers=by_subprotocol(token)) + BYE).shutdown(socket.SHUT_WR)
         await instance.arrivals.drain(PATIENCE)
         assert instance.parts.count("usher_joins_total", outcome="joined") == 1
+
+
+@on_sqlite
+@pytest.mark.gen_test
+async def test_what_waited_too_long_for_its_turn_is_refused_unread_and_told_when_to_come_again(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OVERDUE_SECONDS", 0.0)
+    async with door_of(database_url) as instance:
+        token = (await instance.parts.signed_in()).access_token.reveal()
+        context, shared = instance.parts.context, UnderWay()
+        router = RequestRouter(web.Application([]), None, context.unjoined, shared)
+        server = UsherServer(router)
+        (listening,) = bind_sockets(0, "127.0.0.1")
+        with socket.create_connection(listening.getsockname()) as client:
+            client.setblocking(False)
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            server.add_sockets([listening])
+            try:
+                plain = await read(client)
+            finally:
+                server.stop()
+        upgrade = await read(instance.arrive(handshake(headers=by_subprotocol(token))))
+        for answer in (plain, upgrade):
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert int(re.findall(rb"Retry-After: ([0-9]+)\r\n", answer)[0]) == 1
+        assert not len(instance.parts.hub)
+        assert not shared.has_others("")
+        assert instance.parts.context.unjoined.connected("127.0.0.1") is not None

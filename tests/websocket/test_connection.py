@@ -10,9 +10,9 @@ from functools import partial
 import pytest
 
 from services.websocket import direct_connection as wire
-from services.websocket.connection import OUTBOX_BYTES
+from services.websocket.connection import FIRST_READ_BYTES, OUTBOX_BYTES
 from services.websocket.direct_connection import WebSocketConnection
-from services.websocket.frames import Opcode, Perishable, encode_text
+from services.websocket.frames import Opcode, Perishable, encode_close, encode_text
 from services.websocket.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode
 from tests.support.parts import Peer, client_frame, socket_pair
 from tests.support.redis import until, within
@@ -440,6 +440,61 @@ async def test_a_close_of_the_peer_is_echoed_and_ends_the_connection(
     assert await line.peer.rest() == [(Opcode.CLOSE, payload[:2])]
     assert line.ear.codes == [code]
     assert line.is_shut
+
+
+@pytest.mark.gen_test
+async def test_the_echo_of_a_close_arrives_although_the_peer_says_more_behind_it() -> None:
+    # Bytes that nobody reads make close(2) a reset, which drops what has not left.
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        theirs = socket.create_connection(listening.getsockname())
+        ours, _ = listening.accept()
+    for end in (ours, theirs):
+        end.setblocking(False)
+    theirs.send(CLOSE + TEXT * 2000)
+    await until(lambda: len(ours.recv(100_000, socket.MSG_PEEK)) > 2 * FIRST_READ_BYTES)
+    ear = Ear()
+    ear.connection = WebSocketConnection(asyncio.get_running_loop(), ours, ear)
+    ear.connection.start()
+    came = await within(asyncio.get_running_loop().sock_recv(theirs, 65536))
+    assert came == encode_close(1000)
+    assert (ear.codes, ear.texts, ours.fileno()) == ([1000], [], -1)
+    theirs.close()
+
+
+@pytest.mark.gen_test
+async def test_what_comes_during_a_pause_is_delivered_after_it_and_a_short_one_costs_no_call(
+    line_of: LineOf,
+) -> None:
+    class Counted:
+        """The loop's readers, counted."""
+
+        def __init__(self) -> None:
+            self.calls: list[str] = []
+
+        def add_reader(self, fd: int, act: Callable[[], None]) -> None:
+            self.calls.append("add")
+            loop.add_reader(fd, act)
+
+        def remove_reader(self, fd: int) -> None:
+            self.calls.append("remove")
+            loop.remove_reader(fd)
+
+    loop, readers, ear = asyncio.get_running_loop(), Counted(), Ear()
+    ours, theirs = socket_pair()
+    ear.connection = WebSocketConnection(loop, ours, ear, readers=readers)
+    ear.connection.start()
+    ear.connection.pause()
+    ear.connection.resume()
+    assert readers.calls == ["add"]
+    ear.connection.pause()
+    theirs.send(TEXT)
+    await until(lambda: readers.calls == ["add", "remove"])  # a long one does not spin
+    assert ear.texts == []
+    ear.connection.resume()
+    await until(lambda: ear.texts == [b"hello"])
+    assert readers.calls == ["add", "remove", "add"]
+    ear.connection.abort()
+    theirs.close()
 
 
 @pytest.mark.gen_test

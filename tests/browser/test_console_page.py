@@ -1,0 +1,172 @@
+"""The console in a real browser: what a developer sees of a connection, and takes along."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
+from tests.support.browser import Tab, Visitor, chromium, visitors
+from tests.support.server import Usher, sign_up, usher
+
+CREDENTIAL = re.compile(r"eyJ[\w-]+\.|ticket=(?!TICKET)|Bearer (?!KEY)")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Usher]:
+    with usher("sqlite") as running:
+        sign_up(running)
+        yield running
+
+
+@pytest.fixture
+def visitor(browser: Browser, server: Usher) -> Iterator[Visitor]:
+    with visitors(browser, server) as new:
+        yield new()
+
+
+@pytest.fixture
+def tab(visitor: Visitor) -> Tab:
+    return visitor.arrive("/#/console")
+
+
+def lines(tab: Tab, event: str) -> Locator:
+    return tab.at("#frames li[data-direction]").filter(
+        has=tab.page.locator("summary > .name", has_text=event)
+    )
+
+
+def sent(tab: Tab, event: str, data: str) -> Locator:
+    """Send an event that the server refuses, and open its frame."""
+    tab.send(event, data)
+    expect(tab.at("#reply")).to_have_attribute("data-ok", "false")
+    line = lines(tab, event).first
+    line.locator("summary").click()
+    return line
+
+
+def copied(line: Locator, language: str) -> str:
+    line.get_by_role("button", name=f"Copy as {language}").click()
+    expect(line.page.get_by_text(f"Copied as {language}").last).to_be_visible()
+    text = line.page.evaluate("() => navigator.clipboard.readText()")
+    assert line.locator(".snippet").inner_text().strip() == text.strip()
+    return str(text)
+
+
+def test_frames_are_found_by_words_and_by_direction(tab: Tab) -> None:
+    tab.send("nonsense", '{"note": "needle"}')
+    expect(lines(tab, "nonsense")).to_be_visible()
+    tab.at("#frames-filter").fill("NEEDLE")
+    expect(tab.at("#frames > li:visible")).to_have_count(1)
+    expect(tab.at("#frames-note")).to_contain_text("1 of ")
+    tab.at("#frames-direction").select_option("in")
+    expect(tab.at("#frames > li:visible")).to_have_count(0)
+    tab.at("#frames-filter").fill("")
+    expect(lines(tab, "joined")).to_be_visible()
+    expect(lines(tab, "nonsense")).to_be_hidden()
+    tab.send("other-nonsense")
+    expect(lines(tab, "reply").first).to_be_visible()
+    expect(lines(tab, "other-nonsense")).to_be_hidden()  # a filter also holds for what comes
+
+
+def test_paused_frames_wait_and_come_when_it_goes_on(tab: Tab) -> None:
+    expect(lines(tab, "joined")).to_be_visible()
+    tab.page.get_by_role("button", name="Pause").click()
+    tab.send("nonsense")
+    expect(tab.at("#frames-note")).to_contain_text("Paused: 2 new")
+    expect(lines(tab, "nonsense")).to_have_count(0)
+    tab.page.get_by_role("button", name="Resume").click()
+    expect(lines(tab, "nonsense")).to_be_visible()
+    expect(tab.at("#frames-note")).to_have_text("")
+
+
+def test_heartbeats_are_one_line_that_opens(tab: Tab) -> None:
+    expect(lines(tab, "joined")).to_be_visible()
+    tab.page.get_by_role("button", name="Clear").click()
+    for _ in range(3):
+        tab.send("heartbeat")
+        expect(tab.at("#reply p")).to_have_text("Reply to heartbeat")
+        tab.at("#reply").evaluate("element => element.replaceChildren()")
+    group = tab.at("#frames > li")
+    expect(group).to_have_count(1)
+    expect(group.locator("summary").first).to_have_text(re.compile(r"^\d heartbeats$"))
+    expect(lines(tab, "heartbeat").first).to_be_hidden()
+    group.locator("summary").first.click()
+    expect(lines(tab, "heartbeat").first).to_be_visible()
+    tab.at("#show-heartbeats").uncheck()
+    expect(group).to_be_hidden()
+
+
+def test_a_frame_opens_and_is_copied_without_a_secret(visitor: Visitor, tab: Tab) -> None:
+    visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    data = {"note": 'it\'s "so" \\ 😀', "yes": True, "none": None, "ticket": "live-ticket"}
+    line = sent(tab, "nonsense", json.dumps(data))
+    whole = json.loads(line.locator(".whole").inner_text())
+    assert whole["data"] == {**data, "ticket": "[hidden]"}
+    host = visitor.server.url.removeprefix("http://")
+    for language in ("JavaScript", "Python", "websocat", "curl"):
+        text = copied(line, language)
+        assert host in text
+        assert "TICKET" in text
+        assert "live-ticket" not in text
+        assert not CREDENTIAL.search(text)
+
+
+def ticket_of(visitor: Visitor) -> str:
+    answer = visitor.context.request.post(
+        visitor.server.url + "/api/ws/ticket", headers={"Origin": visitor.server.url}
+    )
+    return str(answer.json()["ticket"])
+
+
+def test_what_is_copied_as_python_and_as_curl_runs(visitor: Visitor, tab: Tab) -> None:
+    visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    line = sent(
+        tab, "nonsense", json.dumps({"note": 'it\'s "so" \\ 😀', "yes": True, "none": None})
+    )
+    program = copied(line, "Python").replace("TICKET", quote(ticket_of(visitor)))
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        heard = [running.stdout.readline() for _ in range(2)]
+        running.kill()
+    assert "'joined'" in heard[0]
+    assert "unknown_event" in heard[1]
+    command = copied(line, "curl").replace("=TICKET", "=" + quote(ticket_of(visitor)))
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {command[command.index('curl --') :]}"], stdout=subprocess.PIPE
+    ) as opened:
+        assert opened.stdout is not None
+        assert b" 101 " in opened.stdout.readline()
+        opened.kill()
+
+
+def usable(page: Page) -> None:
+    assert low_contrast(page) == []
+    assert spilled(page) == []
+    assert nameless(page) == []
+    assert repeated_ids(page) == []
+    assert too_small(page) == []
+
+
+def test_an_open_frame_can_be_used_by_everybody(visitor: Visitor, tab: Tab) -> None:
+    visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    copied(sent(tab, "nonsense", json.dumps({"room": "x" * 300})), "JavaScript")
+    for scheme, width in (("light", 1280), ("dark", 360)):
+        tab.page.set_viewport_size({"width": width, "height": 800})
+        tab.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type] # of a tuple
+        usable(tab.page)
