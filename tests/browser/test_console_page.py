@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
 from tests.support.browser import Tab, Visitor, chromium, visitors
-from tests.support.server import Usher, sign_up, usher
+from tests.support.server import Usher, sign_up, usher, wait_until
 
 CREDENTIAL = re.compile(r"eyJ[\w-]+\.|ticket=(?!TICKET)|Bearer (?!KEY)")
 
@@ -132,11 +132,18 @@ def ticket_of(visitor: Visitor) -> str:
     return str(answer.json()["ticket"])
 
 
-def test_what_is_copied_as_python_and_as_curl_runs(visitor: Visitor, tab: Tab) -> None:
+def refusals(tab: Tab) -> list[object]:
+    return [of for of in tab.received if of.get("error", {}).get("code") == "unknown_event"]
+
+
+def test_what_is_copied_runs(visitor: Visitor, tab: Tab) -> None:
     visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
     line = sent(
         tab, "nonsense", json.dumps({"note": 'it\'s "so" \\ 😀', "yes": True, "none": None})
     )
+    script = copied(line, "JavaScript").replace("=TICKET", "=" + quote(ticket_of(visitor)))
+    tab.page.evaluate(f"() => {{ {script} }}")
+    wait_until(lambda: tab.page.title() and len(refusals(tab)) == 2)
     program = copied(line, "Python").replace("TICKET", quote(ticket_of(visitor)))
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
