@@ -57,13 +57,13 @@ def read() -> dict[str, Any]:
 
 @app.post("/posts", status_code=201)
 async def write(new: NewPost, caller: Annotated[Caller, Depends(signed_in)]) -> dict[str, Any]:
-    """Post, and tell everybody who is looking."""
+    """Post, and publish the post to everybody who is looking."""
     post = {"id": secrets.token_hex(8), "by": caller.name, "text": new.text}
     posts.append(post)
     try:
-        # With the post's id as key it is told once, however often this is tried.
+        # With the post's id as the key, it is published once, however often this is retried.
         await usher.publish(ROOM, "posted", post, idempotency_key=post["id"])
     except UsherError as error:
         # It is posted all the same: who is looking sees it when they load the page again.
-        print(f"not told: {error.code}", flush=True)
+        print(f"not published: {error.code}", flush=True)
     return post

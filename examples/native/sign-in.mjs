@@ -74,7 +74,7 @@ function openBrowser(url) {
   const ways = { darwin: ['open'], win32: ['rundll32', 'url.dll,FileProtocolHandler'] };
   const [program, ...rest] = process.env.BROWSER
     ? [process.env.BROWSER] : ways[process.platform] ?? ['xdg-open'];
-  // The address is shown above: whoever has no browser here opens it in another way.
+  // The URL is shown above, for machines without a browser.
   spawn(program, [...rest, url], { stdio: 'ignore', detached: true }).on('error', () => {}).unref();
 }
 

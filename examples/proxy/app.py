@@ -17,12 +17,12 @@ class App(BaseHTTPRequestHandler):
     """One page."""
 
     def do_GET(self) -> None:
-        told = {
+        user = {
             "name": unquote(self.headers.get("X-Usher-User-Name", "")),
             "user_id": self.headers.get("X-Usher-User-Id", ""),
             "role": self.headers.get("X-Usher-Role", ""),
         }
-        body = PAGE.format(**{name: html.escape(text) for name, text in told.items()}).encode()
+        body = PAGE.format(**{name: html.escape(text) for name, text in user.items()}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
@@ -34,5 +34,5 @@ class App(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    # On loopback: whoever reaches the app past the proxy is whoever they say.
+    # On loopback: a client that bypasses the proxy could claim to be any user.
     ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), App).serve_forever()

@@ -36,7 +36,8 @@ export class Conversation {
     this.marks = make('p', { class: 'room-marks' });
     this.settings = this.#button('People and settings', () => manage(app, this.state.channel, reload));
     this.leave = this.#button('Leave', () => leaveOrDelete(app, store, room, this.state.channel, reload));
-    this.log = make('ol', { class: 'lines', role: 'log', tabindex: '0', id: 'lines' });
+    this.list = make('ol', {});
+    this.log = make('div', { class: 'lines', role: 'log', tabindex: '0', id: 'lines' }, this.list);
     this.down = this.#button('Newest messages ↓', () => this.#toEnd());
     this.down.classList.add('to-end');
     this.typing = make('p', { class: 'typing hint', 'aria-live': 'polite' });
@@ -174,11 +175,11 @@ export class Conversation {
 
   /** Replaces what differs, from the first difference on.  @param {HTMLElement[]} lines */
   #keep(lines) {
-    const { children } = this.log;
+    const { children } = this.list;
     let same = 0;
     while (same < lines.length && same < children.length && children[same].isEqualNode(lines[same])) same += 1;
-    while (children.length > same) this.log.lastElementChild.remove();
-    this.log.append(...lines.slice(same));
+    while (children.length > same) this.list.lastElementChild.remove();
+    this.list.append(...lines.slice(same));
   }
 
   #toEnd() {

@@ -71,8 +71,9 @@ class RoomsView {
     const state = this.store.rooms.get(room);
     this.app.title(state ? `${state.channel.name} · Rooms` : 'Rooms');
     if (!state) {
-      this.talk.replaceChildren(...(room ? [emptyState('This room is not there',
-        'It was deleted, or you may not enter it any more.')] : []));
+      this.talk.replaceChildren(room ? emptyState('This room is not there',
+        'It was deleted, or you may not enter it any more.')
+        : emptyState('No channels yet', 'Make one, and add others by their address.'));
       return;
     }
     this.#shown = new Conversation(this.talk, this.app, this.store, room, () => this.#reload());
@@ -96,7 +97,7 @@ class RoomsView {
   #showList() {
     const rooms = this.store.sorted();
     if (this.#loaded && !rooms.length) {
-      this.list.replaceChildren(make('li', { class: 'hint' }, 'No channels yet. Make one, and invite others by their address.'));
+      this.list.replaceChildren(make('li', { class: 'hint' }, 'None yet'));
       return;
     }
     this.list.replaceChildren(...rooms.map(([room, { channel, unread }]) => {

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from playwright.sync_api import Browser, Page
 
 from tests.browser.states import EMPTY, LOOK
-from tests.browser.states_admin import STATES
+from tests.browser.states_rooms import STATES
 from tests.support.browser import Visitor, chromium, visitors
 from tests.support.server import ROOT, Usher, sign_up, usher
 

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.browser.states import EMPTY, LOOK
-from tests.browser.states_admin import STATES
+from tests.browser.states_rooms import STATES
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled
 from tests.support.browser import Visitor, chromium, visitors
 from tests.support.npm import npm_packages

@@ -7,7 +7,7 @@ const usher = createUsher({ url });
 const shown = new Set();
 
 function show({ id, by, text }) {
-  if (shown.has(id)) return; // told and loaded
+  if (shown.has(id)) return; // both live and loaded
   shown.add(id);
   const item = document.createElement('li');
   const name = document.createElement('b');
