@@ -42,7 +42,7 @@ def installation(database_kind: str, op: Provider) -> Iterator[Installation]:
     """An Usher where an invitation is needed, and its administrator."""
     chosen = settings_for(op, "campus")
     with usher(database_kind, SIGNUP="invite", EMAIL_DOMAINS="example.org", **chosen) as server:
-        assert Client(server).get("/api/auth/signup").body == {"signup": "open"}
+        assert Client(server).get("/api/auth/signup").body["signup"] == "open"
         admin = sign_up(server)
         assert admin.user["role"] == "admin"
         yield server, admin
@@ -69,7 +69,7 @@ def try_sign_up(server: Usher, invitation: str = "", email: str = "") -> Answer:
 
 def test_an_invitation_opens_one_account_and_the_trail_says_so(installation: Installation) -> None:
     server, admin = installation
-    assert Client(server).get("/api/auth/signup").body == {"signup": "invite"}
+    assert Client(server).get("/api/auth/signup").body["signup"] == "invite"
     plain_refusal(try_sign_up(server), 403, "invitation_needed")
     email = address()
     made = invite(admin, email=email.upper(), expires_in=3600)
@@ -206,7 +206,7 @@ def test_an_invitation_survives_a_provider_sign_up_without_being_in_a_url(
 def test_where_sign_up_is_closed_administrators_still_open_accounts() -> None:
     with usher("sqlite", SIGNUP="closed") as server:
         admin = sign_up(server)
-        assert Client(server).get("/api/auth/signup").body == {"signup": "closed"}
+        assert Client(server).get("/api/auth/signup").body["signup"] == "closed"
         plain_refusal(try_sign_up(server), 403, "signup_closed")
         plain_refusal(try_sign_up(server, email=admin.user["email"]), 403, "signup_closed")
         plain_refusal(try_sign_up(server, token_of(invite(admin))), 403, "signup_closed")
