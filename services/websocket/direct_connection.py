@@ -27,6 +27,7 @@ from services.websocket.connection import (
 from services.websocket.first_frames import FirstFrames
 from services.websocket.frame_writer import MORE, FrameWriter
 from services.websocket.frames import (
+    TEXT,
     FrameError,
     FrameReader,
     Opcode,
@@ -263,14 +264,17 @@ class WebSocketConnection(FrameWriter):
                 return
 
     def _deliver(self, opcode: Opcode, payload: bytes) -> None:
-        if opcode == Opcode.CLOSE:
+        if opcode is TEXT:  # nearly all are
+            if self._open:
+                self._owner.received(payload, True)
+        elif opcode == Opcode.CLOSE:
             self._peer_closes(payload)
         elif not self._open:
             return  # after our close frame nothing counts any more but the peer's
         elif opcode == Opcode.PING:
             self._write(encode_frame(Opcode.PONG, payload))
         elif opcode != Opcode.PONG:
-            self._owner.received(payload, opcode == Opcode.TEXT)
+            self._owner.received(payload, False)
 
     def _count_light_frame(self) -> bool:
         """Count a control frame or small fragment. Returns whether it is within the rate."""

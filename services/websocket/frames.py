@@ -39,7 +39,7 @@ LIGHT_FRAMES = 500
 """Number of these frames that a peer may send before its rate is checked."""
 FINAL_TEXT, MASKED, SMALL_HEADER_BYTES = 0x81, 0x80, 6
 """A whole message in a small text frame, which nearly all are: read without the general case."""
-_TEXT = Opcode.TEXT  # a name of the module is found sooner than a member of an enum
+TEXT = Opcode.TEXT  # a name of the module is found sooner than a member of an enum
 _SMALL_TEXT = tuple(bytes((FINAL_TEXT, length)) for length in range(126))
 """The header of each small text frame that is sent."""
 _DATA = frozenset((Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY))
@@ -202,7 +202,7 @@ class FrameReader:
             ):
                 self._need, self._position = 0, end
                 body = start + SMALL_HEADER_BYTES
-                return _TEXT, unmask(bytes(buffer[body:end]), bytes(buffer[start + 2 : body]))
+                return TEXT, unmask(bytes(buffer[body:end]), bytes(buffer[start + 2 : body]))
         while self.light < self.max_light:
             frame = self._next_frame()
             if frame is None:

@@ -3,8 +3,11 @@
 import { byId, duration, fromMarkup, make, setText } from '../dom.js';
 import { markField, onSubmit, resetForm } from '../forms.js';
 import { reasonText } from '../words.js';
+import { Credentials } from './credentials.js';
 import { FrameList } from './frames.js';
+import { Machine } from './machine.js';
 import { MARKUP } from './markup.js';
+import { RoundTrips } from './round-trips.js';
 
 /** What the composer offers.  @type {Record<string, (room: string) => any>} */
 const SAMPLES = {
@@ -37,10 +40,19 @@ class Console {
     this.client = app.client;
     const { signal } = this.#ended;
     const frames = new FrameList();
-    for (const frame of app.frames) frames.add(frame);
+    const trips = new RoundTrips(byId('round-trips'));
+    for (const frame of app.frames) {
+      frames.add(frame);
+      trips.add(frame, frame.at.getTime()); // of before: only this clock was noted
+    }
+    trips.goOn();
+    this.machine = new Machine(byId('machine-place'));
+    this.credentials = new Credentials(app);
     this.client.addEventListener('state', () => this.#showState(), { signal });
-    this.client.addEventListener('frame', (/** @type {any} */ { detail }) => (
-      frames.add({ ...detail, at: new Date() })), { signal });
+    this.client.addEventListener('frame', (/** @type {any} */ { detail }) => {
+      frames.add({ ...detail, at: new Date() });
+      trips.add(detail, performance.now());
+    }, { signal });
     this.timer = setInterval(() => this.#tick(), 1000);
     byId('events').append(...Object.keys(SAMPLES).map((value) => make('option', { value })));
     byId('toggle-socket').addEventListener('click', () => this.#toggle());
@@ -50,6 +62,7 @@ class Console {
 
   stop() {
     clearInterval(this.timer);
+    this.credentials.stop();
     this.#ended.abort();
   }
 
@@ -61,6 +74,7 @@ class Console {
 
   #showState() {
     const { state, session } = this.client;
+    this.machine.show(state);
     setText(byId('toggle-socket'),
       state.name === 'idle' || state.name === 'closed' ? 'Connect' : 'Disconnect');
     const detail = byId('state-detail');

@@ -15,6 +15,10 @@ export const MARKUP = `
     <div><dt>Rooms</dt><dd class="code" id="fact-rooms">–</dd></div>
     <div class="wide"><dt>Token expires in</dt><dd id="fact-expires">–</dd><dd class="bar-box" aria-hidden="true"><progress id="expires-bar" max="1" value="0"></progress></dd></div>
   </dl>
+  <div id="watch">
+    <div id="machine-place"></div>
+    <div id="round-trips"><h3>Round trip of a heartbeat</h3></div>
+  </div>
 </section>
 
 <section class="part" aria-labelledby="send-title">
@@ -56,5 +60,23 @@ export const MARKUP = `
   </div>
   <p class="quiet" id="frames-note"></p>
   <ol class="frames" id="frames" tabindex="0" aria-labelledby="frames-title"></ol>
+</section>
+
+<section class="part" aria-labelledby="credentials-title">
+  <h2 id="credentials-title">Tokens and tickets</h2>
+  <p class="hint">The token of this page is in a cookie that no script can read. Paste one of your app to see what it says. It is read here, sent nowhere, and the field is emptied.</p>
+  <form id="jwt-form" method="post" action="/" novalidate>
+    <div class="field">
+      <label for="jwt">Access token or app token</label>
+      <input id="jwt" name="jwt" type="password" class="code" autocomplete="off" spellcheck="false" aria-describedby="jwt-error">
+      <p class="field-error" id="jwt-error"></p>
+    </div>
+    <button type="submit" class="plain">Take apart</button>
+  </form>
+  <div id="jwt-parts" role="status"></div>
+  <h3>Ticket</h3>
+  <p class="hint">A random string that opens one socket of this session. It says nothing by itself: the server keeps a hash of it, takes it once, and forgets it when its time is over.</p>
+  <form id="ticket-form" method="post" action="/" novalidate><button type="submit" class="plain">Make a ticket</button></form>
+  <p class="quiet" id="ticket-made" hidden></p>
 </section>
 `;

@@ -27,7 +27,7 @@ function javascript(url, sent, event) {
   const act = sent
     ? `if (frame.event === 'joined') socket.send(JSON.stringify(${JSON.stringify(sent)}));`
     : `if (frame.event === ${JSON.stringify(event)}) console.log('Here it is');`;
-  return `// ${HOW}
+  return `// A browser, or Node 22 or later. ${HOW}
 const socket = new WebSocket('${url}', '${PROTOCOL}');
 socket.onmessage = ({ data }) => {
   const frame = JSON.parse(data);

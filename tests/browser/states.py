@@ -3,6 +3,8 @@ picture by `python -m tests.browser.screens`. An area adds its states here."""
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -257,3 +259,30 @@ def console(visitor: Visitor) -> Tab:
     tab.send("heartbeat")
     tab.send("nonsense", '{"room": "<img src=x onerror=alert(1)>"}')
     return tab
+
+
+@state
+def console_taken_apart(visitor: Visitor) -> Tab:
+    """A frame that is open, a token and a ticket; the frames are what is in view."""
+    visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    tab = console(visitor)
+    tab.at("#jwt").fill(unsigned_token())
+    tab.page.get_by_role("button", name="Take apart").click()
+    expect(tab.at("#jwt-parts")).to_contain_text("at+jwt")
+    tab.page.get_by_role("button", name="Make a ticket").click()
+    expect(tab.at("#ticket-made")).to_contain_text("ends in")
+    frame = tab.at("#frames li[data-direction=out]", "nonsense")
+    frame.locator("summary").click()
+    frame.get_by_role("button", name="Copy as Python").click()
+    expect(frame.locator(".snippet")).to_contain_text("import asyncio")
+    tab.at("#frames-title").evaluate("title => title.scrollIntoView()")
+    return tab
+
+
+def unsigned_token() -> str:
+    """The form of a JWT, and nothing that any server would take."""
+    header = {"alg": "HS256", "typ": "at+jwt", "kid": "k1"}
+    claims = {"iss": "https://example.com", "sub": "u1", "iat": 1790000000, "exp": 1790000900}
+    parts = (json.dumps(part).encode() for part in (header, claims))
+    encoded = [base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts]
+    return ".".join([*encoded, "c2lnbmF0dXJl"])

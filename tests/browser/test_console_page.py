@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
 from tests.support.browser import Tab, Visitor, chromium, visitors
-from tests.support.server import Usher, sign_up, usher
+from tests.support.server import Usher, sign_up, usher, wait_until
 
 CREDENTIAL = re.compile(r"eyJ[\w-]+\.|ticket=(?!TICKET)|Bearer (?!KEY)")
 
@@ -132,11 +132,18 @@ def ticket_of(visitor: Visitor) -> str:
     return str(answer.json()["ticket"])
 
 
-def test_what_is_copied_as_python_and_as_curl_runs(visitor: Visitor, tab: Tab) -> None:
+def refusals(tab: Tab) -> list[object]:
+    return [of for of in tab.received if of.get("error", {}).get("code") == "unknown_event"]
+
+
+def test_what_is_copied_runs(visitor: Visitor, tab: Tab) -> None:
     visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
     line = sent(
         tab, "nonsense", json.dumps({"note": 'it\'s "so" \\ 😀', "yes": True, "none": None})
     )
+    script = copied(line, "JavaScript").replace("=TICKET", "=" + quote(ticket_of(visitor)))
+    tab.page.evaluate(f"() => {{ {script} }}")
+    wait_until(lambda: tab.page.title() and len(refusals(tab)) == 2)
     program = copied(line, "Python").replace("TICKET", quote(ticket_of(visitor)))
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
@@ -153,6 +160,60 @@ def test_what_is_copied_as_python_and_as_curl_runs(visitor: Visitor, tab: Tab) -
         assert opened.stdout is not None
         assert b" 101 " in opened.stdout.readline()
         opened.kill()
+
+
+def test_the_state_machine_marks_where_the_connection_is_and_how_it_came(tab: Tab) -> None:
+    machine = tab.at("#machine")
+    here, taken = machine.locator("[data-here]"), machine.locator("[data-taken]")
+    expect(here).to_have_attribute("data-node", "joined")
+    tab.page.get_by_role("button", name="Disconnect").click()
+    expect(here).to_have_attribute("data-node", "closed")
+    expect(taken).to_have_attribute("data-way", "joined closed")
+    expect(machine).to_have_accessible_name("State machine of the connection: now closed")
+    tab.page.context.set_offline(True)
+    tab.page.get_by_role("button", name="Connect", exact=True).click()
+    expect(here).to_have_attribute("data-node", "waiting")
+    tab.page.context.set_offline(False)
+    expect(here).to_have_attribute("data-node", "joined")
+    expect(taken).to_have_attribute("data-way", "connecting joined")
+
+
+def test_the_time_of_heartbeats_is_a_plot_that_can_be_read_out(tab: Tab) -> None:
+    for _ in range(2):
+        tab.send("heartbeat")
+        expect(tab.at("#reply p")).to_have_text("Reply to heartbeat")
+        tab.at("#reply").evaluate("element => element.replaceChildren()")
+    expect(tab.at("#round-trip")).to_have_text(
+        re.compile(r"^[\d.]+ ms now, [\d.]+ ms median, [\d.]+ ms at most, of \d$")
+    )
+    plot = tab.at("#round-trips .plot")
+    expect(plot).to_have_accessible_name(re.compile(r"^Round-trip time: [\d.]+ ms now"))
+
+
+def test_a_token_is_taken_apart_and_not_kept(visitor: Visitor, tab: Tab) -> None:
+    token = str(sign_up(visitor.server).token)
+    calls: list[str] = []
+    tab.page.on("request", lambda request: calls.append(request.url))
+    tab.at("#jwt").fill(token)
+    tab.page.get_by_role("button", name="Take apart").click()
+    parts = tab.at("#jwt-parts")
+    for text in ("HS256", "at+jwt", "role", "user", "(in 1"):
+        expect(parts).to_contain_text(text)
+    assert token.split(".")[2] not in tab.page.content()
+    expect(tab.at("#jwt")).to_have_value("")
+    assert calls == []
+    tab.at("#jwt").fill("not.a.token")
+    tab.page.get_by_role("button", name="Take apart").click()
+    expect(tab.at("#jwt")).to_have_attribute("aria-invalid", "true")
+    expect(tab.at("#jwt-error")).to_contain_text("no JWT")
+
+
+def test_a_ticket_is_made_and_stays_masked(tab: Tab) -> None:
+    with tab.page.expect_response("**/api/ws/ticket") as answered:
+        tab.page.get_by_role("button", name="Make a ticket").click()
+    ticket = answered.value.json()["ticket"]
+    expect(tab.at("#ticket-made")).to_contain_text("ends in")
+    assert ticket not in tab.page.content()
 
 
 def usable(page: Page) -> None:
