@@ -12,13 +12,13 @@ PEERS_NODE := benchmarks/peers/node
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --prefer-binary --constraint constraints.txt
-SOURCES := $(wildcard server.py practice_provider.py) handlers models services tests benchmarks clients $(wildcard examples)
+SOURCES := $(wildcard server.py practice_provider.py) handlers models services tests benchmarks clients deploy $(wildcard examples)
 # Two workers per core, at most 12 (tests/conftest.py): most tests wait for servers most of the time.
 PYTEST_ARGS ?= -n auto --dist loadfile
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-tls run-with-idp test test-slow test-providers conformance soak fuzz lint format bench bench-peers peers instructions clean redis chromium proxies valgrind
+.PHONY: help run run-tls run-with-idp test test-slow test-delivery test-providers conformance soak fuzz lint format bench bench-peers peers instructions clean redis chromium proxies valgrind
 
 help:
 	@echo "make run           start the server          ARGS='--port 9000'"
@@ -26,6 +26,7 @@ help:
 	@echo "make run-with-idp  start it with a practice provider, to try signing in with one"
 	@echo "make test          run the tests             PYTEST_ARGS='-n 4 -k tokens'"
 	@echo "make test-slow     run the tests that are slow on purpose"
+	@echo "make test-delivery  check deploy/ with Helm and hadolint"
 	@echo "make test-providers  run Usher with real OpenID providers   ARGS='--write canaille'"
 	@echo "make conformance   run a conformance suite of RFC 6455"
 	@echo "make soak          run 5,000 sockets for 20 minutes with a fault each minute   ARGS=…"
@@ -53,6 +54,10 @@ test: $(VENV)/.dev redis chromium proxies
 
 test-slow: $(VENV)/.dev redis chromium proxies
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+# deploy/ with Helm and hadolint, which `make test` does without.
+test-delivery: $(VENV)/.delivery redis
+	$(BIN)/python -m pytest tests/delivery $(PYTEST_ARGS)
 
 # From npm, PyPI and Debian, into a temporary folder; some minutes.
 test-providers: $(VENV)/.dev redis
@@ -128,6 +133,10 @@ $(VENV)/.practice: requirements-practice.txt constraints.txt | $(VENV)/.runtime
 $(VENV)/.dev: requirements.txt requirements-dev.txt requirements-practice.txt constraints.txt | $(BIN)/python
 	$(INSTALL) -r requirements-dev.txt
 	@touch $@ $(VENV)/.runtime $(VENV)/.practice
+
+$(VENV)/.delivery: requirements-delivery.txt $(VENV)/.dev
+	$(INSTALL) -r requirements-delivery.txt
+	@touch $@
 
 $(FUZZ_VENV)/.fuzz: requirements-fuzz.txt requirements-dev.txt requirements.txt constraints.txt
 	@command -v $(FUZZ_PYTHON) >/dev/null || { \
