@@ -293,6 +293,8 @@ def test_the_audit_trail_is_filtered_and_the_address_keeps_the_filter(
 ) -> None:
     user = sign_up(server)
     log_in(server, user.user["email"])
+    entries = "SELECT id FROM audit_events WHERE subject = ?"
+    wait_until(lambda: len(written(server, entries, user.user["id"])) == 3)  # in the background
     find_user(page, user.user["email"])
     page.get_by_role("link", name="What happened to this account").click()
     rows = page.locator("tbody tr")
