@@ -10,9 +10,19 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.test_step_up_dialog import grow_old
 from tests.support.browser import Tab, Visitor, chromium, visitors
+from tests.support.checks import rows as written
 from tests.support.nodes import nodes
 from tests.support.provider import provider
-from tests.support.server import PASSWORD, Client, Usher, free_port, log_in, sign_up, usher
+from tests.support.server import (
+    PASSWORD,
+    Client,
+    Usher,
+    free_port,
+    log_in,
+    sign_up,
+    usher,
+    wait_until,
+)
 from tests.support.sign_in import settings_for
 from tests.support.webhook_receiver import webhook_receiver
 
