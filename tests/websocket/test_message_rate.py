@@ -220,8 +220,8 @@ def test_a_flood_costs_a_small_part_of_a_core_and_ends_after_ten_seconds(
         if installation.through_tornado and block not in (BEATS, LARGE):
             return  # at once: Tornado reads these by itself
         assert GOING_ON_SECONDS - 1 < flood.took < GOING_ON_SECONDS + 4
-        # Read without a limit, it takes a whole core. Alone it stays under 2 %, of which an idle server
-        # spends a part; beside three other workers of the suite 6.8 % were seen once.
+        # Read without a limit, it takes a whole core. Alone it stays under 2 %, with what an idle
+        # server spends; beside three other workers of the suite 6.8 % were seen once.
         assert spent / flood.took < 0.2, f"{spent / flood.took:.2%} of a core"
 
 
