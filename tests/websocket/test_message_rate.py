@@ -201,9 +201,19 @@ def test_tiny_fragments_within_the_rate_are_a_message(installation: Usher, ada: 
     [BEATS, LARGE, frame(b"", PING) * 2000, TINY],
     ids=["events", "large", "pings", "fragments"],
 )
-def test_a_flood_costs_a_small_part_of_a_core_and_ends_after_ten_seconds(
+def test_a_flood_costs_under_two_hundredths_of_a_core_and_ends_after_ten_seconds(
     installation: Usher, ada: Client, block: bytes
 ) -> None:
+    # An idle server spends about 0.5 % of a core on its own work. Work of its own that falls into
+    # one flood (6.8 % were seen once) does not fall into each of three.
+    parts = [part_of_a_core(installation, ada, block)]
+    while parts[-1] >= 0.02 and len(parts) < 3:
+        parts.append(part_of_a_core(installation, ada, block))
+    assert min(parts) < 0.02, [f"{part:.2%} of a core" for part in parts]
+
+
+def part_of_a_core(installation: Usher, ada: Client, block: bytes) -> float:
+    """What a flood costs until it is ended; 0 where it is ended at once."""
     with joined(installation, by_subprotocol(ada.token)) as client:
         if block is TINY:
             client.send(BEGINNING)
@@ -215,15 +225,11 @@ def test_a_flood_costs_a_small_part_of_a_core_and_ends_after_ten_seconds(
             # Ended at once, see above. Who still writes may get a reset in place of the code.
             assert flood.ending.code in {4429, 1006}
             assert flood.took < GOING_ON_SECONDS
-            return
+            return 0.0
         assert flood.ending.code == 4429
         assert flood.ending.closing["retry"] == "backoff"
-        if installation.through_tornado and block not in (BEATS, LARGE):
-            return  # at once: Tornado reads these by itself
         assert GOING_ON_SECONDS - 1 < flood.took < GOING_ON_SECONDS + 4
-        # Read without a limit, it takes a whole core. Alone it stays under 2 %, with what an idle
-        # server spends; beside three other workers of the suite 6.8 % were seen once.
-        assert spent / flood.took < 0.2, f"{spent / flood.took:.2%} of a core"
+        return spent / flood.took
 
 
 @pytest.mark.slow
