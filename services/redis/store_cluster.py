@@ -37,7 +37,7 @@ MAX_TRIES = 4
 
 MAX_MOVES = 12
 """How often one command is sent that nodes redirect with MOVED. Two masters may each name the other
-as the owner of a slot until gossip has settled it, so from the fourth on the next look is awaited."""
+as the owner of a slot until gossip has settled it: after MAX_TRIES the next look is awaited."""
 
 REFUSALS = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
 
