@@ -71,7 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--admin-key",
         default=os.environ.get("CONFORMANCE_ADMIN_KEY"),
-        help="API key, or an administrator's access token; also CONFORMANCE_ADMIN_KEY",
+        help="API key with all scopes; also CONFORMANCE_ADMIN_KEY",
+    )
+    add(
+        "--admin-token",
+        default=os.environ.get("CONFORMANCE_ADMIN_TOKEN"),
+        help="an administrator's access token, to change roles; also CONFORMANCE_ADMIN_TOKEN",
     )
     add("--only", action="append", default=[], metavar="ID", help="case to run; * is a wildcard")
     add("--leave-out", action="append", default=[], metavar="ID", help="case not to run")
@@ -115,6 +120,7 @@ def _target(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Targe
         nodes=(given.url, *given.node),
         origin=given.origin or origin_of(given.url),
         admin_key=given.admin_key,
+        admin_token=given.admin_token,
         provider=_provider(parser, given) if given.provider else None,
         allowance=given.allowance,
         patience=given.patience,

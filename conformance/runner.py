@@ -58,7 +58,8 @@ async def run(
         provider: the kit's own, running.
         tell: called with each result as it is known.
     """
-    people, results, started_at = People(target), [], time.time()
+    people, started_at = People(target), time.time()
+    results: list[Result] = []
     for case in cases:
         result = await _checked(target, people, case, provider)
         tell(result)

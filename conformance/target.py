@@ -34,7 +34,8 @@ class Target:
         nodes: base URLs, one for each node to speak to. Acts go to the first; sockets that have to
             be cut are opened at the first and at the last.
         origin: the server's own origin (PUBLIC_URL), which browsers send.
-        admin_key: an API key, or an administrator's access token.
+        admin_key: an API key, with all scopes if every case is to be run.
+        admin_token: an administrator's access token, which may change roles.
         provider: None if the server is not configured for the kit's provider.
         allowance: seconds added to every bound, for the network and this machine.
         patience: seconds that anything may take which the contract does not bound.
@@ -46,6 +47,7 @@ class Target:
     nodes: tuple[str, ...]
     origin: str
     admin_key: str | None = None
+    admin_token: str | None = None
     provider: ProviderSettings | None = None
     allowance: float = 1.0
     patience: float = 10.0

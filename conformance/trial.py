@@ -58,10 +58,17 @@ class Trial:
 
     async def admin(self) -> Http:
         """An HTTP client with the admin key. Raises NotRun if there is none."""
-        if self.target.admin_key is None:
-            raise NotRun("needs --admin-key")
+        return await self._with(self.target.admin_key, "--admin-key")
+
+    async def administrator(self) -> Http:
+        """The same with an administrator's access token."""
+        return await self._with(self.target.admin_token, "--admin-token")
+
+    async def _with(self, token: str | None, option: str) -> Http:
+        if token is None:
+            raise NotRun(f"needs {option}")
         http = await self.nobody()
-        http.token = self.target.admin_key
+        http.token = token
         return http
 
     def provider(self) -> Provider:

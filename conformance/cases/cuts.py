@@ -121,7 +121,7 @@ async def _change(http: Http, person: Person, body: dict[str, Any]) -> None:
     answer = await http.call("PATCH", f"/api/admin/users/{person.id}", body)
     if answer.status_code in {401, 403}:
         code = json_of(answer).get("code")
-        raise NotRun(f"--admin-key may not set {', '.join(body)} ({answer.status_code} {code})")
+        raise NotRun(f"may not set {', '.join(body)}: {answer.status_code} {code}")
     same(answer.status_code, 200, f"status of PATCH /api/admin/users with {', '.join(body)}")
 
 
@@ -138,7 +138,7 @@ async def disabled(trial: Trial) -> None:
 
 
 async def role_removed(trial: Trial) -> None:
-    admin, ada = await trial.admin(), await trial.newcomer()
+    admin, ada = await trial.administrator(), await trial.newcomer()
     await _change(admin, ada, {"role": "admin"})
     try:
         again = await trial.again(ada)
