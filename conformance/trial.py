@@ -20,35 +20,35 @@ class Trial:
     def __init__(
         self, target: Target, people: People, stack: AsyncExitStack, provider: Provider | None
     ) -> None:
-        self.target, self._people, self._stack = target, people, stack
+        self.target, self._people, self.stack = target, people, stack
         self._provider = provider
 
     # ---- users -----------------------------------------------------------------------------
 
     async def ada(self) -> Person:
         """A new login session of a shared account."""
-        return await self._people.sign_in(self._stack, 0)
+        return await self._people.sign_in(self.stack, 0)
 
     async def ben(self) -> Person:
         """The same of another user."""
-        return await self._people.sign_in(self._stack, 1)
+        return await self._people.sign_in(self.stack, 1)
 
     async def browser(self) -> Person:
         """A new login session in a browser, of the same user as `ada`."""
-        return await self._people.sign_in(self._stack, 0, browser=True)
+        return await self._people.sign_in(self.stack, 0, browser=True)
 
     async def newcomer(self) -> Person:
         """Somebody whose account may be changed."""
-        account = await self._people.new_account(self._stack)
-        return await self._people.again(self._stack, account)
+        account = await self._people.new_account(self.stack)
+        return await self._people.again(self.stack, account)
 
     async def again(self, person: Person, *, browser: bool = False) -> Person:
         """Another login session of somebody."""
-        return await self._people.again(self._stack, person.account, browser=browser)
+        return await self._people.again(self.stack, person.account, browser=browser)
 
     async def nobody(self, node: str | None = None) -> Http:
         """An HTTP client without credentials."""
-        return await http_of(self.target, self._stack, node or self.target.near)
+        return await http_of(self.target, self.stack, node or self.target.near)
 
     async def visitor(self) -> Http:
         """A browser without credentials."""
@@ -86,7 +86,7 @@ class Trial:
             HandshakeRefused: the server answered with an HTTP status.
         """
         return await open_socket(
-            self.target, self._stack, node=node or self.target.near, **options
+            self.target, self.stack, node=node or self.target.near, **options
         )
 
     async def by_subprotocol(self, token: str, node: str | None = None) -> Socket:
@@ -131,7 +131,7 @@ class Trial:
         body = {"name": "conformance", "private": True}
         made = await owner.http.do("POST", "/api/channels", body, 201)
         room = f"channel:{made['id']}"
-        self._stack.push_async_callback(_drop, owner, room)
+        self.stack.push_async_callback(_drop, owner, room)
         for member in members:
             await self.let_in(owner, room, member, right)
         return room
