@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 from conformance.provider import running
 from conformance.report import html, junit, line, summary
-from conformance.runner import run
+from conformance.runner import Report, run
 from conformance.table import CASES, Case
 from conformance.target import ProviderSettings, Target, origin_of
 from conformance.verdict import Outcome
 
-BROKEN, MISUSED = 1, 2
+BROKEN = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if given.url is None:
         parser.error("the URL of the server is missing")
-    target = _target(parser, given)
+    report = _run(parser, _target(parser, given), cases)
+    if given.junit is not None:
+        given.junit.write_text(junit(report), "utf-8")
+    if given.html is not None:
+        given.html.write_text(html(report), "utf-8")
+    failed = report.count(Outcome.BROKEN) or (given.strict and report.count(Outcome.NOT_RUN))
+    return BROKEN if failed else 0
+
+
+def _run(parser: argparse.ArgumentParser, target: Target, cases: list[Case]) -> Report:
     with ExitStack() as stack:
         provider = None
         if target.provider is not None:
@@ -50,12 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(summary(report))
     for address in report.left:
         print(f"not deleted: {address}", file=sys.stderr)
-    if given.junit is not None:
-        given.junit.write_text(junit(report), "utf-8")
-    if given.html is not None:
-        given.html.write_text(html(report), "utf-8")
-    failed = report.count(Outcome.BROKEN) or (given.strict and report.count(Outcome.NOT_RUN))
-    return BROKEN if failed else 0
+    return report
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,13 +89,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--junit", type=Path, metavar="FILE", help="write a report as JUnit XML")
     add("--html", type=Path, metavar="FILE", help="write a report as a page")
     add("--allowance", type=float, default=1.0, metavar="SECONDS", help="added to each bound (1)")
-    add("--patience", type=float, default=10.0, metavar="SECONDS", help="for what has no bound (10)")
+    add(
+        "--patience", type=float, default=10.0, metavar="SECONDS", help="for what has no bound (10)"
+    )
     add("--join-timeout", type=float, default=5.0, metavar="SECONDS", help="JOIN_TIMEOUT_SECONDS")
     add("--max-unjoined", type=int, default=500, metavar="N", help="MAX_UNJOINED_PER_ADDRESS")
     add("--max-sockets", type=int, default=200, metavar="N", help="MAX_SOCKETS_PER_USER")
     add("--email-domain", default="example.org", help="of the accounts that are made")
-    add("--ca-file", type=Path, metavar="FILE", help="certificates to trust instead of the system's")
-    provider = parser.add_argument_group("the kit's OpenID provider, as the server is set up for it")
+    add(
+        "--ca-file", type=Path, metavar="FILE", help="certificates to trust instead of the system's"
+    )
+    provider = parser.add_argument_group(
+        "the kit's OpenID provider, as the server is set up for it"
+    )
     provider.add_argument("--provider", metavar="NAME", help="in OAUTH_PROVIDERS")
     provider.add_argument("--provider-listen", default="127.0.0.1:9411", metavar="HOST:PORT")
     provider.add_argument("--provider-issuer", metavar="URL", help="ISSUER, if it is not the above")

@@ -1,7 +1,7 @@
-"""An OpenID provider of the kit's own, to sign in with and to log out at.
+"""The kit's OpenID provider, to sign in with and to log out at.
 
-It has one client and signs everybody in at once, as the user that the case wants. It implements what
-an authorization code flow with PKCE needs: discovery, keys, codes, tokens and userinfo.
+It has one client and signs everybody in at once, as the user that the case wants. It implements
+what an authorization code flow with PKCE needs: discovery, keys, codes, tokens and userinfo.
 """
 
 from __future__ import annotations

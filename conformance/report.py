@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import re
 from html import escape
 from xml.etree import ElementTree as ET
@@ -15,7 +15,8 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem;
   color: #1b1f23; background: #fff; }
 table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; vertical-align: top; padding: .4rem .6rem; border-top: 1px solid #d0d7de; }
+th, td { text-align: left; vertical-align: top; padding: .4rem .6rem;
+  border-top: 1px solid #d0d7de; }
 .kept { color: #116329; } .broken { color: #b3261e; font-weight: 600; } .not-run { color: #57606a; }
 code { overflow-wrap: anywhere; }
 @media (prefers-color-scheme: dark) {
@@ -27,7 +28,9 @@ code { overflow-wrap: anywhere; }
 def line(result: Result) -> str:
     """One result as a line of text, with a second one if there is something to say."""
     first = f"{result.outcome.value:8} {result.id:26} {result.seconds:6.2f} s"
-    return f"{first}\n         {result.promise}\n         {result.detail}" if result.detail else first
+    return (
+        f"{first}\n         {result.promise}\n         {result.detail}" if result.detail else first
+    )
 
 
 def summary(report: Report) -> str:
@@ -97,5 +100,5 @@ def _row(result: Result) -> str:
 
 
 def _when(report: Report) -> str:
-    moment = datetime.datetime.fromtimestamp(report.started_at, datetime.timezone.utc)
+    moment = dt.datetime.fromtimestamp(report.started_at, dt.timezone.utc)
     return moment.strftime("%Y-%m-%dT%H:%M:%S")

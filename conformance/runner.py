@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
 from conformance.people import People
@@ -67,9 +67,7 @@ async def run(
     return Report(target.near, tuple(results), started_at, tuple(await people.clear()))
 
 
-async def _checked(
-    target: Target, people: People, case: Case, provider: Provider | None
-) -> Result:
+async def _checked(target: Target, people: People, case: Case, provider: Provider | None) -> Result:
     begun = time.monotonic()
     outcome, detail = Outcome.KEPT, ""
     bound = STEPS * (target.patience + target.allowance) + case.seconds
@@ -92,7 +90,6 @@ async def _checked(
 
 
 async def _closed(stack: AsyncExitStack) -> None:
-    try:
+    # A connection that does not close is no case of its own.
+    with suppress(Exception):
         await asyncio.wait_for(stack.aclose(), CLOSE_SECONDS)
-    except Exception:  # noqa: BLE001, S110  # a connection that does not close is no case of its own
-        pass

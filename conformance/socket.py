@@ -7,7 +7,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,10 +86,8 @@ class Socket:
 
     async def send_raw(self, message: str | bytes) -> None:
         """Send a message as it is. A socket that was closed meanwhile is no error here."""
-        try:
+        with suppress(websockets.ConnectionClosed):
             await self._within(self._connection.send(message))
-        except websockets.ConnectionClosed:
-            pass
 
     async def ask(self, event: str, data: object = None) -> Json:
         """Send a frame with an id; returns its reply. Raises Broken if there is none."""

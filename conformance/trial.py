@@ -85,9 +85,7 @@ class Trial:
         Raises:
             HandshakeRefused: the server answered with an HTTP status.
         """
-        return await open_socket(
-            self.target, self.stack, node=node or self.target.near, **options
-        )
+        return await open_socket(self.target, self.stack, node=node or self.target.near, **options)
 
     async def by_subprotocol(self, token: str, node: str | None = None) -> Socket:
         return await self.open(node=node, subprotocols=("usher.v1", f"usher.bearer.{token}"))

@@ -49,7 +49,13 @@ async def wrong_data(trial: Trial) -> None:
 
 async def no_frame(trial: Trial) -> None:
     ada = await trial.ada()
-    messages = ("not json", "[]", '{"data": {}}', '{"event": 1}', '{"event": "heartbeat", "id": {}}')
+    messages = (
+        "not json",
+        "[]",
+        '{"data": {}}',
+        '{"event": 1}',
+        '{"event": "heartbeat", "id": {}}',
+    )
     for message in messages:
         socket = await trial.joined(ada)
         await socket.send_raw(message)

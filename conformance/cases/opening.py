@@ -73,9 +73,7 @@ async def ticket_beside_cookie(trial: Trial) -> None:
     ada = await trial.browser()
     name, value = ada.http.cookie()
     headers = {"Cookie": f"{name}={value}"}
-    socket = await trial.by_ticket(
-        await ada.ticket(), headers=headers, origin=trial.target.origin
-    )
+    socket = await trial.by_ticket(await ada.ticket(), headers=headers, origin=trial.target.origin)
     await _is_joined(socket, ada)
 
 

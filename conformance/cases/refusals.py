@@ -10,7 +10,7 @@ import time
 import jwt
 
 from conformance.http import is_problem, json_of
-from conformance.socket import Socket
+from conformance.socket import Json, Socket
 from conformance.trial import Trial
 from conformance.verdict import NotRun, expect, same
 
@@ -51,7 +51,14 @@ async def user_join(trial: Trial) -> None:
 
 
 async def user_join_without_credential(trial: Trial) -> None:
-    for data in (None, {}, {"auth": {}}, {"auth": {"token": 1}}, {"auth": {"token": ""}}):
+    nothings: tuple[Json | None, ...] = (
+        None,
+        {},
+        {"auth": {}},
+        {"auth": {"token": 1}},
+        {"auth": {"token": ""}},
+    )
+    for data in nothings:
         socket = await trial.open()
         await socket.send("user-join", data, 1)
         await _closed(trial, socket)
@@ -88,9 +95,7 @@ async def two_sessions(trial: Trial) -> None:
     browser, ada = await trial.browser(), await trial.ada()
     name, value = browser.http.cookie()
     headers = {"Cookie": f"{name}={value}"}
-    socket = await trial.by_ticket(
-        await ada.ticket(), headers=headers, origin=trial.target.origin
-    )
+    socket = await trial.by_ticket(await ada.ticket(), headers=headers, origin=trial.target.origin)
     await _closed(trial, socket, 4400)
 
 
@@ -100,7 +105,7 @@ async def forged(trial: Trial) -> None:
     header = jwt.get_unverified_header(token)
     other = jwt.encode(claims, secrets.token_hex(32), "HS256", headers=header)
     raised = ".".join((_part({**header, "alg": "none"}), token.split(".")[1], ""))
-    first, body, signature = token.split(".")
+    first, _, signature = token.split(".")
     admin = ".".join((first, _part({**claims, "role": "admin"}), signature))
     for forgery in (other, raised, admin):
         await _closed(trial, await trial.by_subprotocol(forgery))

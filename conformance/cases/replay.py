@@ -24,11 +24,11 @@ async def ticket_race(trial: Trial) -> None:
     ticket = await (await trial.ada()).ticket()
     nodes = [(trial.target.near, trial.target.far)[number % 2] for number in range(AT_ONCE)]
     sockets = await asyncio.gather(*(trial.by_ticket(ticket, node) for node in nodes))
-    let_in = sum(await asyncio.gather(*(_joined(trial, socket) for socket in sockets)))
+    let_in = sum(await asyncio.gather(*(_joined(socket) for socket in sockets)))
     same(let_in, 1, f"sockets that one ticket opened, of {AT_ONCE} at the same time")
 
 
-async def _joined(trial: Trial, socket: Socket) -> bool:
+async def _joined(socket: Socket) -> bool:
     try:
         await socket.event("joined")
     except Broken:

@@ -23,7 +23,6 @@ async def _say(socket: Socket, room: str, data: object) -> str:
     return str((await socket.do("message", {"room": room, "data": data}))["id"])
 
 
-
 async def own_room(trial: Trial) -> None:
     ada, ben = await trial.ada(), await trial.ben()
     socket = await trial.joined(ada)
@@ -211,9 +210,9 @@ async def publish_refused(trial: Trial) -> None:
     admin = await trial.admin()
     room = await trial.channel(await trial.ada())
     for name in ("joined", "reply", "closing", "access-changed"):
-        body = {"room": room, "event": name, "data": {}}
-        await admin.refused("POST", "/api/publish", 400, body=body)
-    body = {"room": "channel:no-such-channel", "event": "built", "data": {}}
+        reserved: Json = {"room": room, "event": name, "data": {}}
+        await admin.refused("POST", "/api/publish", 400, body=reserved)
+    body: Json = {"room": "channel:no-such-channel", "event": "built", "data": {}}
     await admin.refused("POST", "/api/publish", 404, body=body)
     stranger = await trial.ada()
     await stranger.http.refused("POST", "/api/publish", 403, body={**body, "room": room})

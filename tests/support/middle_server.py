@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,7 +116,7 @@ class _Http(web.RequestHandler):
         if passing.status not in {204, 304}:
             self.write(passing.body)
 
-    get = post = put = patch = delete = _forward  # type: ignore[assignment]  # wider than Tornado's
+    get = post = put = patch = delete = _forward
 
 
 class _Socket(websocket.WebSocketHandler):
@@ -203,10 +203,8 @@ class _Socket(websocket.WebSocketHandler):
         await self._say({"event": "joined", "data": {}})
 
     async def _say(self, frame: Json) -> None:
-        try:
+        with suppress(websocket.WebSocketClosedError):
             await self.write_message(json.dumps(frame))
-        except websocket.WebSocketClosedError:
-            pass
 
     def on_close(self) -> None:
         self._middle.sockets.discard(self)
