@@ -86,6 +86,8 @@ async def presence(trial: Trial) -> None:
     ada, near, ben, far, room = await _two(trial)
     users = (await near.do("presence", {"room": room})).get("users") or []
     same({one.get("id") for one in users}, {ada.id, ben.id}, "ids in presence")
+    # Changes may be collected for a while, so each is awaited before the next.
+    await near.event("presence", lambda one: _names(one, room, "joined", ben))
     await far.do("leave", {"room": room})
     await near.event("presence", lambda one: _names(one, room, "left", ben))
     await far.do("join", {"room": room})
