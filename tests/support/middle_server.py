@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx
@@ -69,7 +70,11 @@ class Middle:
     def __init__(self, upstream: str, defect: Defect) -> None:
         self.upstream, self.defect = upstream, defect
         self.sockets: set[_Socket] = set()
-        self.client = httpx.AsyncClient(base_url=upstream, timeout=PATIENCE, trust_env=False)
+        # Cookies belong to the clients: this one keeps none.
+        none = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        self.client = httpx.AsyncClient(
+            base_url=upstream, timeout=PATIENCE, trust_env=False, cookies=none
+        )
         self.url = ""
 
 
