@@ -26,7 +26,6 @@ from conformance.verdict import Broken, same
 
 Json = dict[str, Any]
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
-KEY_ID = "conformance"
 TOKEN_SECONDS = 300
 
 
@@ -41,6 +40,8 @@ class Provider:
         self.settings = settings
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self._foreign = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        # Another run has another key, which a server that caches keys has to notice.
+        self._key_id = secrets.token_hex(8)
         self._codes: dict[str, Json] = {}
         self._access: dict[str, Json] = {}
 
@@ -96,7 +97,7 @@ class Provider:
             return 200, self._metadata()
         if path.endswith("/jwks"):
             public = jwt.algorithms.RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
-            return 200, {"keys": [{**public, "kid": KEY_ID, "use": "sig", "alg": "RS256"}]}
+            return 200, {"keys": [{**public, "kid": self._key_id, "use": "sig", "alg": "RS256"}]}
         if path.endswith("/userinfo") and bearer in self._access:
             return 200, self._access[bearer]
         return 404, {"error": "not_found"}
@@ -141,7 +142,7 @@ class Provider:
         now = int(time.time())
         times = {"iat": now, "exp": now + TOKEN_SECONDS}
         parties = {"iss": self.settings.issuer, "aud": self.settings.client_id}
-        header = {"kid": KEY_ID, "typ": kind}
+        header = {"kid": self._key_id, "typ": kind}
         return jwt.encode({**parties, **times, **claims}, key, "RS256", headers=header)
 
 
