@@ -156,9 +156,7 @@ def _provider(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Pro
     )
 
 
-def _tls(parser: argparse.ArgumentParser, ca_file: Path | None) -> ssl.SSLContext | None:
-    if ca_file is None:
-        return None
+def _tls(parser: argparse.ArgumentParser, ca_file: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:

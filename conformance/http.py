@@ -116,6 +116,6 @@ async def http_of(target: Target, stack: AsyncExitStack, node: str) -> Http:
         timeout=target.patience,
         trust_env=False,
         follow_redirects=False,
-        verify=True if target.tls is None else target.tls,
+        verify=target.tls,
     )
     return Http(await stack.enter_async_context(client))

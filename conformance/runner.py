@@ -1,4 +1,4 @@
-"""Runs cases one after the other. Each is bounded, and a failure does not stop the others."""
+"""Runs cases, one after the other or some at a time. Each is bounded, and none stops the others."""
 
 from __future__ import annotations
 
@@ -30,20 +30,18 @@ class Report:
         url: of the server.
         results: in the order of the table.
         started_at: epoch seconds.
+        seconds: how long the run took.
         left: addresses of accounts of the kit that could not be deleted.
     """
 
     url: str
     results: tuple[Result, ...]
     started_at: float
+    seconds: float
     left: tuple[str, ...]
 
     def count(self, outcome: Outcome) -> int:
         return sum(1 for result in self.results if result.outcome is outcome)
-
-    @property
-    def seconds(self) -> float:
-        return sum(result.seconds for result in self.results)
 
 
 async def run(
@@ -51,20 +49,39 @@ async def run(
     cases: Iterable[Case],
     provider: Provider | None = None,
     tell: Callable[[Result], None] = lambda _: None,
+    at_once: int = 1,
 ) -> Report:
     """Run cases.
 
     Args:
         provider: the kit's own, running.
         tell: called with each result as it is known.
+        at_once: so many cases run side by side, with accounts of their own; those that are `alone`
+            come last.
     """
-    people, started_at = People(target), time.time()
-    results: list[Result] = []
-    for case in cases:
-        result = await _checked(target, people, case, provider)
-        tell(result)
-        results.append(result)
-    return Report(target.near, tuple(results), started_at, tuple(await people.clear()))
+    started_at, all_cases = time.time(), list(cases)
+    results: dict[str, Result] = {}
+    crews = [People(target) for _ in range(at_once)]
+    left: list[str] = []
+
+    async def work(people: People, waiting: list[Case]) -> None:
+        while waiting:
+            case = waiting.pop(0)
+            result = results[case.id] = await _checked(target, people, case, provider)
+            if result.outcome is Outcome.BROKEN:
+                people.forget()
+            tell(result)
+
+    side_by_side = [case for case in all_cases if not case.alone] if at_once > 1 else all_cases[:]
+    alone = [case for case in all_cases if case.alone] if at_once > 1 else []
+    try:
+        await asyncio.gather(*(work(people, side_by_side) for people in crews))
+        await work(crews[0], alone)
+    finally:
+        for people in crews:
+            left += await people.clear()
+    ordered = tuple(results[case.id] for case in all_cases)
+    return Report(target.near, ordered, started_at, time.time() - started_at, tuple(left))
 
 
 async def _checked(target: Target, people: People, case: Case, provider: Provider | None) -> Result:

@@ -7,7 +7,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,10 +84,13 @@ class Socket:
             frame["id"] = frame_id
         await self.send_raw(json.dumps(frame))
 
-    async def send_raw(self, message: str | bytes) -> None:
-        """Send a message as it is. A socket that was closed meanwhile is no error here."""
-        with suppress(websockets.ConnectionClosed):
+    async def send_raw(self, message: str | bytes) -> bool:
+        """Send a message as it is. Returns whether the socket was still open."""
+        try:
             await self._within(self._connection.send(message))
+        except websockets.ConnectionClosed:
+            return False
+        return True
 
     async def ask(self, event: str, data: object = None) -> Json:
         """Send a frame with an id; returns its reply. Raises Broken if there is none."""

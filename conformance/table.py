@@ -29,6 +29,7 @@ class Case:
         section: where the contract says it.
         check: raises Broken or NotRun.
         seconds: that the check waits on purpose, beside what it is bounded by anyway.
+        alone: it uses up what belongs to the address, so no other may run beside it.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Case:
     section: str
     check: Callable[[Trial], Awaitable[None]]
     seconds: float = 0.0
+    alone: bool = False
 
 
 _WAYS, _CLOSES, _REPLAY = "The socket: credentials", "The socket: close codes", "The socket: replay"
@@ -140,9 +142,9 @@ CASES: tuple[Case, ...] = (
     Case("verify", "GET /api/auth/verify names the user, or answers 401.", "1.1: GET /api/auth/verify", answers.verify),
     # ---- limits
     Case("limit-frame", "A message over 64 KiB closes the socket with 1009.", _CLOSES, limits.big_frame),
-    Case("limit-rate", "A burst is accepted; frames above it get rate_limited with retry_after.", "1.1: Socket", limits.rate, 30),
-    Case("limit-rate-for-long", "Who goes on above the rate is closed with 4429.", "1.1: Socket", limits.rate_for_long, 20),
-    Case("limit-sockets", "More sockets of a user than MAX_SOCKETS_PER_USER get 4429, in the header HTTP 429.", _LIMITS, limits.sockets_of_user, 60),
-    Case("limit-unjoined", "More connections of an address than MAX_UNJOINED_PER_ADDRESS are refused.", _LIMITS, limits.unjoined, 60),
+    Case("limit-rate", "A burst is accepted; frames above it get rate_limited with retry_after.", "1.1: Socket", limits.rate, 30, alone=True),
+    Case("limit-rate-for-long", "Who goes on above the rate is closed with 4429.", "1.1: Socket", limits.rate_for_long, 20, alone=True),
+    Case("limit-sockets", "More sockets of a user than MAX_SOCKETS_PER_USER get 4429, in the header HTTP 429.", _LIMITS, limits.sockets_of_user, 60, alone=True),
+    Case("limit-unjoined", "More connections of an address than MAX_UNJOINED_PER_ADDRESS are refused.", _LIMITS, limits.unjoined, 60, alone=True),
 )
 # fmt: on

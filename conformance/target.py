@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 
@@ -41,7 +41,7 @@ class Target:
         patience: seconds that anything may take which the contract does not bound.
         join_timeout, max_unjoined, max_sockets: the server's settings of these names.
         email_domain: of the accounts that are made.
-        tls: how certificates are verified; None: as usual.
+        tls: how certificates are verified. Made once: it takes longer than a request.
     """
 
     nodes: tuple[str, ...]
@@ -55,7 +55,7 @@ class Target:
     max_unjoined: int = 500
     max_sockets: int = 200
     email_domain: str = "example.org"
-    tls: ssl.SSLContext | None = None
+    tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
 
     @property
     def near(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 from urllib.parse import urlencode
@@ -26,21 +28,30 @@ class Trial:
     # ---- users -----------------------------------------------------------------------------
 
     async def ada(self) -> Person:
-        """A new login session of a shared account."""
-        return await self._people.sign_in(self.stack, 0)
+        """A login session of a user. Other checks use it too, so it must not be changed."""
+        return await self._people.shared(self.stack, 0)
 
     async def ben(self) -> Person:
         """The same of another user."""
-        return await self._people.sign_in(self.stack, 1)
+        return await self._people.shared(self.stack, 1)
 
     async def browser(self) -> Person:
-        """A new login session in a browser, of the same user as `ada`."""
-        return await self._people.sign_in(self.stack, 0, browser=True)
+        """The same in a browser, of the same user as `ada`."""
+        return await self._people.shared(self.stack, 0, browser=True)
+
+    async def session(self) -> Person:
+        """A new login session, of the same user as `ada`."""
+        return await self._people.sign_in(self.stack, 0)
 
     async def newcomer(self) -> Person:
         """Somebody whose account may be changed."""
-        account = await self._people.new_account(self.stack)
-        return await self._people.again(self.stack, account)
+        return await self._people.newcomer(self.stack)
+
+    async def all_closed(self, sockets: Iterable[Socket], code: int = 4410) -> None:
+        """Each socket ends with this code within the bound of a revocation that was just
+        acknowledged. Raises Broken if one does not."""
+        seconds = self.target.cut_seconds
+        await asyncio.gather(*(socket.is_closed_with(code, seconds) for socket in sockets))
 
     async def again(self, person: Person, *, browser: bool = False) -> Person:
         """Another login session of somebody."""

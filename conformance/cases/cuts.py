@@ -7,19 +7,11 @@ from typing import Any
 
 from conformance.http import Http, json_of
 from conformance.people import Person
-from conformance.socket import Socket
 from conformance.trial import Trial
 from conformance.verdict import NotRun, expect, same
 
 GRACE_SECONDS = 10.0
 """In which the contract lets parallel tabs use a refresh token again."""
-REVOKED = 4410
-
-
-async def _all_closed(trial: Trial, sockets: list[Socket], code: int = REVOKED) -> None:
-    """From the response to the act on, each has its bound: the waits run at the same time."""
-    seconds = trial.target.cut_seconds
-    await asyncio.gather(*(socket.is_closed_with(code, seconds) for socket in sockets))
 
 
 async def _is_dead(trial: Trial, person: Person) -> None:
@@ -34,31 +26,32 @@ async def _is_dead(trial: Trial, person: Person) -> None:
 
 
 async def logout(trial: Trial) -> None:
-    ada = await trial.ada()
+    ada = await trial.session()
     sockets = await trial.everywhere(ada)
     await ada.http.do("POST", "/api/auth/logout", status=204)
-    await _all_closed(trial, sockets)
+    await trial.all_closed(sockets)
     await _is_dead(trial, ada)
 
 
 async def others_live(trial: Trial) -> None:
-    ada, other, ben = await trial.ada(), await trial.ada(), await trial.ben()
+    other, ben = await trial.ada(), await trial.ben()
+    ada = await trial.again(other)
     cut = await trial.joined(ada)
     stay = [*await trial.everywhere(other), *await trial.everywhere(ben)]
     await ada.http.do("POST", "/api/auth/logout", status=204)
-    await _all_closed(trial, [cut])
+    await trial.all_closed([cut])
     for socket in stay:
         await socket.alive()
 
 
 async def nothing_after(trial: Trial) -> None:
-    ada, ben = await trial.ada(), await trial.ben()
+    ada, ben = await trial.session(), await trial.ben()
     room = await trial.channel(ben, ada)
     cut, speaker = await trial.joined(ada), await trial.joined(ben)
     await ada.http.do("POST", "/api/auth/logout", status=204)
     await speaker.do("message", {"room": room, "data": "after the logout"})
     await cut.send("message", {"room": room, "data": "of the one who left"}, 1)
-    await _all_closed(trial, [cut])
+    await trial.all_closed([cut])
     said = [(one["data"] or {}).get("data") for one in cut.events if one["event"] == "message"]
     expect("after the logout" not in said, "a message came to a socket after its logout")
     found = await speaker.do("history", {"room": room})
@@ -74,7 +67,7 @@ async def password(trial: Trial) -> None:
     body = {"current_password": old, "new_password": new}
     await ada.http.do("POST", "/api/auth/password", body, 204)
     ada.account.password = new
-    await _all_closed(trial, sockets)
+    await trial.all_closed(sockets)
     await _is_dead(trial, other)
     await stay.alive()
 
@@ -91,7 +84,7 @@ async def session_ended(trial: Trial) -> None:
     sockets = await trial.everywhere(other)
     (ended,) = [one["id"] for one in await _sessions(other) if one.get("current")]
     await ada.http.do("DELETE", f"/api/sessions/{ended}", status=204)
-    await _all_closed(trial, sockets)
+    await trial.all_closed(sockets)
     await _is_dead(trial, other)
     left = [one["id"] for one in await _sessions(ada)]
     expect(ended not in left, "an ended session is still in the list")
@@ -104,7 +97,7 @@ async def other_sessions_ended(trial: Trial) -> None:
     sockets = [socket for other in others for socket in await trial.everywhere(other)]
     answer = await ada.http.call("DELETE", "/api/sessions")
     expect(answer.status_code in {200, 204}, f"DELETE /api/sessions: {answer.status_code}")
-    await _all_closed(trial, sockets)
+    await trial.all_closed(sockets)
     await stay.alive()
 
 
@@ -113,7 +106,7 @@ async def deleted(trial: Trial) -> None:
     sockets = await trial.everywhere(ada)
     await ada.http.do("DELETE", "/api/auth/me", status=204)
     ada.account.gone = True
-    await _all_closed(trial, sockets)
+    await trial.all_closed(sockets)
     await _is_dead(trial, ada)
 
 
@@ -130,7 +123,7 @@ async def disabled(trial: Trial) -> None:
     sockets = await trial.everywhere(ada)
     await _change(admin, ada, {"disabled": True})
     try:
-        await _all_closed(trial, sockets)
+        await trial.all_closed(sockets)
         await _is_dead(trial, ada)
     finally:
         await _change(admin, ada, {"disabled": False})
@@ -145,7 +138,7 @@ async def role_removed(trial: Trial) -> None:
         sockets = await trial.everywhere(again)
     finally:
         await _change(admin, ada, {"role": "user"})
-    await _all_closed(trial, sockets, 4419)
+    await trial.all_closed(sockets, 4419)
     token = await again.refresh()
     joined = await (await trial.by_subprotocol(token)).event("joined")
     same((joined.get("user") or {}).get("role"), "user", "role after the refresh")
@@ -158,12 +151,12 @@ async def disconnected(trial: Trial) -> None:
     if answer.status_code == 403:
         raise NotRun("--admin-key lacks the scope disconnect")
     expect(answer.status_code in {200, 204}, f"disconnect: status {answer.status_code}")
-    await _all_closed(trial, sockets)
+    await trial.all_closed(sockets)
     await _is_dead(trial, ada)
 
 
 async def refresh_replayed(trial: Trial) -> None:
-    ada = await trial.ada()
+    ada = await trial.session()
     copied = ada.refresh_token
     await ada.refresh()
     await ada.refresh()
@@ -172,12 +165,12 @@ async def refresh_replayed(trial: Trial) -> None:
     thief = await trial.nobody()
     body = {"refresh_token": copied}
     await thief.refused("POST", "/api/auth/refresh", 401, body=body)
-    await _all_closed(trial, sockets)
+    await trial.all_closed(sockets)
     await _is_dead(trial, ada)
 
 
 async def refresh_in_grace(trial: Trial) -> None:
-    ada = await trial.ada()
+    ada = await trial.session()
     body = {"refresh_token": ada.refresh_token}
     tabs = [await trial.nobody() for _ in range(3)]
     answers = await asyncio.gather(*(one.call("POST", "/api/auth/refresh", body) for one in tabs))
@@ -186,7 +179,7 @@ async def refresh_in_grace(trial: Trial) -> None:
 
 
 async def introspection(trial: Trial) -> None:
-    admin, ada = await trial.admin(), await trial.ada()
+    admin, ada = await trial.admin(), await trial.session()
     form = {"token": ada.token}
     answer = await admin.call("POST", "/api/introspect", form=form)
     if answer.status_code in {401, 403}:

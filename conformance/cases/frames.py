@@ -79,7 +79,7 @@ async def join_of_another(trial: Trial) -> None:
 
 
 async def refresh(trial: Trial) -> None:
-    ada = await trial.ada()
+    ada = await trial.session()
     socket = await trial.by_subprotocol(ada.token)
     before = await socket.event("joined")
     after = await socket.do("token-refresh", {"token": await ada.refresh()})
@@ -95,7 +95,8 @@ async def refresh_of_another(trial: Trial) -> None:
 
 
 async def refresh_of_another_session(trial: Trial) -> None:
-    ada, other = await trial.ada(), await trial.ada()
+    ada = await trial.ada()
+    other = await trial.again(ada)
     socket = await trial.joined(ada)
     await socket.refused("token-refresh", "identity_mismatch", {"token": other.token})
     # The socket belongs to the first session, as before: the end of the other one is not its own.

@@ -31,10 +31,13 @@ async def big_frame(trial: Trial) -> None:
     await socket.is_closed_with(1009, trial.target.patience)
 
 
-async def _too_fast(socket: Socket, frames: int) -> None:
+async def _too_fast(socket: Socket, frames: int) -> bool:
+    """Returns whether the socket stayed open."""
     frame = json.dumps({"event": "heartbeat", "id": "fast"})
     for _ in range(frames):
-        await socket.send_raw(frame)
+        if not await socket.send_raw(frame):
+            return False
+    return True
 
 
 async def rate(trial: Trial) -> None:
@@ -63,8 +66,7 @@ async def rate_for_long(trial: Trial) -> None:
 
 async def _flood(socket: Socket, seconds: float) -> None:
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        await _too_fast(socket, BURST // 2)
+    while time.monotonic() < until and await _too_fast(socket, BURST // 2):
         await asyncio.sleep(0.2)
 
 

@@ -67,8 +67,7 @@ async def log_out(trial: Trial) -> None:
     await far.event("joined")
     status = await visit.log_out()
     expect(status in {200, 204}, f"status of the back-channel logout: {status}")
-    for socket in (near, far):
-        await socket.is_closed_with(4410, trial.target.cut_seconds)
+    await trial.all_closed([near, far])
     await visit.delete()
 
 

@@ -114,7 +114,7 @@ async def forged(trial: Trial) -> None:
 
 async def alike(trial: Trial) -> None:
     token = (await trial.ada()).token
-    ended = await trial.ada()
+    ended = await trial.session()
     await ended.http.do("POST", "/api/auth/logout", status=204)
     bodies = []
     for wrong in ("not-a-token", token[:-4] + "AAAA", ended.token):

@@ -37,7 +37,7 @@ async def _joined(socket: Socket) -> bool:
 
 
 async def ticket_of_ended_session(trial: Trial) -> None:
-    ada = await trial.ada()
+    ada = await trial.session()
     ticket = await ada.ticket()
     await ada.http.do("POST", "/api/auth/logout", status=204)
     socket = await trial.by_ticket(ticket)

@@ -11,6 +11,8 @@ import jwt
 
 from tests.support.middle_server import Defect, Json, Middle, Passing
 
+SIGN_INS = frozenset({"/api/auth/signup", "/api/auth/login"})
+
 
 class OpenHouse(Defect):
     """Refuses nobody, closes nothing, and agrees to everything instead."""
@@ -141,7 +143,7 @@ class Careless(Defect):
             for name, value in passing.headers
             if name.lower() != "cache-control"
         ]
-        if passing.path == "/api/auth/login" and "access_token" in (found := passing.json):
+        if passing.path in SIGN_INS and "access_token" in (found := passing.json):
             claims = jwt.decode(found["access_token"], options={"verify_signature": False})
             claims.pop("acr")
             forged = jwt.encode(claims, secrets.token_hex(32), "HS256")

@@ -10,7 +10,7 @@ import pytest
 
 from conformance.provider import Provider, running
 from conformance.runner import run
-from conformance.table import CASES, Case
+from conformance.table import CASES
 from conformance.target import Target
 from conformance.verdict import Outcome, Result
 from tests.conformance_kit.defects import DEFECTS, OpenHouse, Planted
@@ -21,8 +21,8 @@ SHORT = 2.0
 """Seconds that a planted defect is waited for. What is broken stays so on a busy machine."""
 LIFE = 8
 """Seconds, of a token that is waited for."""
-MANY, AT_ONCE = 8, 10
-"""So many cases are run side by side, and so many at one time."""
+AT_ONCE = 4
+"""For so many cases there is one more at a time: most of them wait most of the time."""
 QUICK = ("wrong reason", "refuses", "replies twice", "looks at cookies", "talkative", "careless")
 
 
@@ -32,56 +32,58 @@ def target() -> Iterator[Target]:
         yield running_target
 
 
-def checked(target: Target, defect: Defect, ids: tuple[str, ...], patience: float) -> list[Result]:
-    """Run cases against a server with a defect."""
-    cases: list[Case] = [case for case in CASES if case.id in ids]
-    assert len(cases) == len(ids)
-
-    async def run_between() -> list[Result]:
-        async with between(target.near, defect) as middle:
-            there = replace(target, nodes=(middle.url,), patience=patience, allowance=patience / 2)
-            if len(cases) < MANY:
-                return [*(await run(there, cases, provider)).results]
-            return await side_by_side(there, cases, provider)
-
+@pytest.fixture(scope="module")
+def provider(target: Target) -> Iterator[Provider]:
     assert target.provider is not None
-    with running(target.provider) as provider:
-        return asyncio.run(run_between())
+    with running(target.provider) as kits_own:
+        yield kits_own
 
 
-async def side_by_side(target: Target, cases: list[Case], provider: Provider) -> list[Result]:
-    """Each case in a run of its own, with users of its own. Most of them wait most of the time."""
-    places = asyncio.Semaphore(AT_ONCE)
+class Kit:
+    """Runs cases against a server with a defect."""
 
-    async def alone(case: Case) -> list[Result]:
-        async with places:
-            return [*(await run(target, [case], provider)).results]
+    def __init__(self, target: Target, provider: Provider) -> None:
+        self.target, self._provider = target, provider
 
-    # Limits are those of the address, and so of all.
-    limits = [case for case in cases if case.id.startswith("limit-")]
-    results = await asyncio.gather(*(alone(case) for case in cases if case not in limits))
-    results += [await alone(case) for case in limits]
-    return [result for some in results for result in some]
+    def run(self, defect: Defect, ids: tuple[str, ...], patience: float) -> tuple[Result, ...]:
+        return asyncio.run(self._run(defect, ids, patience))
+
+    async def _run(
+        self, defect: Defect, ids: tuple[str, ...], patience: float
+    ) -> tuple[Result, ...]:
+        cases = [case for case in CASES if case.id in ids]
+        assert len(cases) == len(ids)
+        async with between(self.target.near, defect) as middle:
+            there = replace(
+                self.target, nodes=(middle.url,), patience=patience, allowance=patience / 2
+            )
+            at_once = 1 + len(cases) // AT_ONCE
+            return (await run(there, cases, self._provider, at_once=at_once)).results
 
 
-def finds(target: Target, planted: Planted) -> None:
-    report = checked(target, planted.make(target.origin), planted.breaks, SHORT)
+@pytest.fixture(scope="module")
+def kit(target: Target, provider: Provider) -> Kit:
+    return Kit(target, provider)
+
+
+def finds(kit: Kit, planted: Planted) -> None:
+    report = kit.run(planted.make(kit.target.origin), planted.breaks, SHORT)
     missed = [result for result in report if result.outcome is not Outcome.BROKEN]
     assert not missed
-    kept = checked(target, planted.make(target.origin), (planted.leaves,), target.patience)
+    kept = kit.run(planted.make(kit.target.origin), (planted.leaves,), kit.target.patience)
     assert [result.outcome for result in kept] == [Outcome.KEPT], kept
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_a_planted_defect_is_found(target: Target, name: str) -> None:
-    finds(target, DEFECTS[name])
+def test_a_planted_defect_is_found(kit: Kit, name: str) -> None:
+    finds(kit, DEFECTS[name])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", [name for name in DEFECTS if name not in QUICK])
-def test_a_planted_defect_is_found_that_takes_its_time(target: Target, name: str) -> None:
-    finds(target, DEFECTS[name])
+def test_a_planted_defect_is_found_that_takes_its_time(kit: Kit, name: str) -> None:
+    finds(kit, DEFECTS[name])
 
 
 def test_every_case_is_broken_by_a_defect() -> None:
@@ -91,17 +93,18 @@ def test_every_case_is_broken_by_a_defect() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_server_between_that_changes_nothing_breaks_nothing(target: Target) -> None:
+def test_a_server_between_that_changes_nothing_breaks_nothing(kit: Kit) -> None:
     ids = tuple(case.id for case in CASES if case.id != "expired")
-    report = checked(target, Defect(), ids, target.patience)
+    report = kit.run(Defect(), ids, kit.target.patience)
     assert [result for result in report if result.outcome is not Outcome.KEPT] == []
 
 
 @pytest.mark.slow
-def test_a_token_that_expires_is_kept_and_one_that_does_not_is_found() -> None:
+def test_a_token_that_expires_is_kept_and_one_that_does_not_is_found(provider: Provider) -> None:
     with one_node("sqlite", ACCESS_TOKEN_TTL_SECONDS=LIFE) as target:
-        kept = checked(target, Defect(), ("expired",), target.patience)
-        broken = checked(target, OpenHouse(), ("expired",), SHORT)
+        kit = Kit(target, provider)
+        kept = kit.run(Defect(), ("expired",), target.patience)
+        broken = kit.run(OpenHouse(), ("expired",), SHORT)
     assert [kept[0].outcome, broken[0].outcome] == [
         Outcome.KEPT,
         Outcome.BROKEN,

@@ -24,10 +24,13 @@ LONG = frozenset(case.id for case in CASES if case.seconds)
 """Cases that wait on purpose."""
 
 
-def checked(target: Target, cases: list[Case]) -> Report:
+AT_ONCE = 8
+
+
+def checked(target: Target, cases: list[Case], at_once: int = 1) -> Report:
     assert target.provider is not None
     with running(target.provider) as provider:
-        return asyncio.run(run(target, cases, provider))
+        return asyncio.run(run(target, cases, provider, at_once=at_once))
 
 
 def all_kept(report: Report, *, but: frozenset[str] = frozenset()) -> None:
@@ -75,18 +78,18 @@ def test_a_node_keeps_what_takes_its_time() -> None:
     with one_node("sqlite") as target:
         # Tokens live 15 minutes here; test_defects.py has `expired`.
         cases = [case for case in CASES if case.id in LONG]
-        all_kept(checked(target, cases), but=frozenset({"expired"}))
+        all_kept(checked(target, cases, AT_ONCE), but=frozenset({"expired"}))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_node_with_tornados_sockets_keeps_every_promise() -> None:
     with one_node(TORNADO) as target:
-        all_kept(checked(target, list(CASES)), but=frozenset({"expired"}))
+        all_kept(checked(target, list(CASES), AT_ONCE), but=frozenset({"expired"}))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_nodes_keep_every_promise() -> None:
     with two_nodes("postgresql") as target:
-        all_kept(checked(target, list(CASES)), but=frozenset({"expired"}))
+        all_kept(checked(target, list(CASES), AT_ONCE), but=frozenset({"expired"}))

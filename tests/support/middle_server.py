@@ -73,7 +73,7 @@ class Middle:
         # Cookies belong to the clients: this one keeps none.
         none = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
         self.client = httpx.AsyncClient(
-            base_url=upstream, timeout=PATIENCE, trust_env=False, cookies=none
+            base_url=upstream, timeout=PATIENCE, trust_env=False, cookies=none, verify=False
         )
         self.url = ""
 
