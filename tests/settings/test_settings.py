@@ -435,6 +435,15 @@ def test_half_a_role_mapping_stops_the_start(there: str, missing: str) -> None:
     assert line.endswith(f"; {there} needs it")
 
 
+def test_proxy_headers_need_a_proxy_to_believe() -> None:
+    line = line_for({"USHER_PROXY_PROTOCOL": "on"})
+    assert line.startswith("usher: USHER_TRUSTED_PROXIES: got nothing, takes addresses")
+    assert line.endswith("; PROXY_PROTOCOL=on needs it")
+    settings = read({"USHER_PROXY_PROTOCOL": "on", "USHER_TRUSTED_PROXIES": "10.0.0.5"})
+    assert settings.proxy_protocol
+    assert not read({"USHER_TRUSTED_PROXIES": "10.0.0.5"}).proxy_protocol
+
+
 @pytest.mark.parametrize("environ", [{}, {"USHER_PORT": "x", "USHER_OAUTH_PROVIDERS": "!"}])
 def test_help_lists_every_flag_with_its_default(
     environ: dict[str, str], capsys: pytest.CaptureFixture[str]
