@@ -140,10 +140,9 @@ def test_any_bytes_are_read_or_refused_and_never_beyond_the_bounds(more: bytes, 
 
 
 @given(st.binary(max_size=40), st.integers(0, 255), st.integers(0, 255))
-def test_what_is_incomplete_is_within_the_bounds(more: bytes, command: int, family: int) -> None:
-    head = SIGNATURE + bytes((command, family, 0xFF, 0xFF))
-    with pytest.raises(BadProxyHeader):  # 64 KiB are refused before they come
-        proxy_header(head + more)
+def test_64_kib_are_refused_before_they_come(more: bytes, command: int, family: int) -> None:
+    with pytest.raises(BadProxyHeader):
+        proxy_header(SIGNATURE + bytes((command, family, 0xFF, 0xFF)) + more)
 
 
 # ---- connections -------------------------------------------------------------------------------
@@ -233,7 +232,7 @@ async def test_a_trusted_proxy_without_a_header_is_closed_unanswered(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with place() as here, here.arrive() as client:
-        client.sendall(INVALID[name])
+        client.sendall(INVALID[name][:5000])  # no more fits into every socket at once
         assert await is_closed(client)
         assert not here.passed
         assert "a connection of 127.0.0.1 was closed: " in caplog.text
