@@ -3,8 +3,10 @@ Usher."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -12,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,13 +26,29 @@ from services.storage.encryption import generate_key
 from tests.support.databases import empty_database, kinds
 from tests.support.proxies import find
 from tests.support.redis import RealRedis
-from tests.support.server import PATIENCE, ROOT, Answer, Client, Usher, free_port, sign_up, usher
+from tests.support.server import (
+    PATIENCE,
+    ROOT,
+    Answer,
+    Client,
+    Usher,
+    ask,
+    bearer,
+    close_code,
+    connect,
+    event,
+    free_port,
+    sign_up,
+    usher,
+    wait_until,
+)
 from tests.support.tools import need
 
 database_kind = kinds("postgresql")  # a proxy sees no SQL
 
 KINDS = ("nginx", "caddy")
 FILES = {"nginx": "nginx-auth-request.conf", "caddy": "Caddyfile"}
+ADMIN = "admin.sock"
 FORGED = {
     "X-Usher-User-Id": "root",
     "X-Usher-User-Name": "Root",
@@ -86,8 +104,14 @@ def caddy() -> Path:
 
 
 @contextmanager
-def front(kind: str, port: int, usher_port: int, app_port: int) -> Iterator[None]:
-    """A proxy on the file of docs/proxies."""
+def front(
+    kind: str, port: int, usher_port: int, app_port: int, more: Mapping[str, str] | None = None
+) -> Iterator[Path]:
+    """A proxy on the file of docs/proxies; returns the folder with that file and its `output.log`.
+
+    Args:
+        more: other changes of the file.
+    """
     text = (ROOT / "docs" / "proxies" / FILES[kind]).read_text()
     folder = Path(tempfile.mkdtemp(prefix="usher-ask-"))
     changes = {
@@ -108,9 +132,12 @@ def front(kind: str, port: int, usher_port: int, app_port: int) -> Iterator[None
         command: list[Any] = [find("nginx"), "-e", folder / "nginx.log", "-p", folder, "-c", file]
         command += ["-g", "daemon off;"]
     else:
-        changes |= {"http://:8080 {": f"http://:{port} {{\n\tbind 127.0.0.1"}
+        changes |= {
+            "http://:8080 {": f"http://:{port} {{\n\tbind 127.0.0.1",
+            "admin localhost:2019": f"admin unix/{folder}/{ADMIN}",
+        }
         command = [caddy(), "run", "--config", file, "--adapter", "caddyfile"]
-    for old, new in changes.items():
+    for old, new in (changes | dict(more or {})).items():
         assert old in text, old
         text = text.replace(old, new)
     file.write_text(text)
@@ -124,7 +151,7 @@ def front(kind: str, port: int, usher_port: int, app_port: int) -> Iterator[None
             assert process.poll() is None, said
             assert time.monotonic() < end, said
             time.sleep(0.02)
-        yield
+        yield folder
     finally:
         process.terminate()
         try:
@@ -144,8 +171,8 @@ def _listens(port: int) -> bool:
 class Place:
     """An app, two nodes of one Usher, and a proxy that asks the first one."""
 
-    def __init__(self, kind: str, nodes: list[Usher], url: str) -> None:
-        self.kind, self.nodes, self.url = kind, nodes, url
+    def __init__(self, kind: str, nodes: list[Usher], url: str, app_port: int) -> None:
+        self.kind, self.nodes, self.url, self.app_port = kind, nodes, url, app_port
         self.admin = self.person()
 
     def person(self) -> Client:
@@ -164,6 +191,7 @@ class Front:
 
     def __init__(self, url: str) -> None:
         self.url = self.origin = url
+        self.ws = f"ws{url[4:]}/ws"
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -190,7 +218,7 @@ def place(
         nodes = [stack.enter_context(usher(database, **settings)) for _ in range(2)]
         app_port = stack.enter_context(app())
         stack.enter_context(front(kind, port, nodes[0].port, app_port))
-        yield Place(kind, nodes, url)
+        yield Place(kind, nodes, url, app_port)
 
 
 def get(client: Client, **headers: str) -> Answer:
@@ -267,3 +295,83 @@ def test_usher_itself_is_reached_at_the_same_place(place: Place) -> None:
     assert b"<html" in Client(place.server).get("/").text.lower()
     assert Client(place.server).get("/api/auth/verify").status == 401
     assert Client(place.server).get("/usher-verify").status == 404
+
+
+# ---- Caddy alone -------------------------------------------------------------------------------
+
+
+@contextmanager
+def other_caddy(
+    place: Place, usher_port: int, more: Mapping[str, str] | None = None
+) -> Iterator[tuple[Any, Path]]:
+    """A Caddy of one test: where it is, for clients, and its folder."""
+    if place.kind != "caddy":
+        pytest.skip("nginx has other tests of this")
+    port = free_port()
+    with front("caddy", port, usher_port, place.app_port, more) as folder:
+        yield Front(f"http://127.0.0.1:{port}"), folder
+
+
+def reload(folder: Path) -> None:
+    """`caddy reload`, of a file in which nothing has changed."""
+    command: list[Any] = [caddy(), "reload", "--force", "--config", folder / FILES["caddy"]]
+    command += ["--adapter", "caddyfile", "--address", f"unix/{folder}/{ADMIN}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.gen_test
+async def test_no_credential_lies_in_caddys_log(place: Place) -> None:
+    ada, nobody, code = sign_up(place.nodes[0]), free_port(), secrets.token_hex(8)
+    ticket, marker = ada.ticket(), f"/marker-{secrets.token_hex(4)}"
+    with other_caddy(place, place.nodes[0].port) as (caddy_, folder):
+        async with connect(caddy_, subprotocols=bearer(ada.token)) as sock:
+            await event(sock, "joined")
+        async with connect(caddy_, f"?ticket={ticket}") as sock:
+            await event(sock, "joined")
+        got = await asyncio.to_thread(
+            Client(caddy_).call, "GET", f"{marker}?code={code}", None, {"Referer": f"http://a/?{code}"}
+        )
+        assert got.status == 404
+        output = folder / "output.log"
+        wait_until(lambda: marker in output.read_text() and "usher.bearer" in output.read_text())
+        working = output.read_text()
+    # What Caddy says of a request that it could not pass on is another log.
+    with other_caddy(place, nobody) as (caddy_, folder):
+        headers = {
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Protocol": f"usher.v1, usher.bearer.{ada.token}",
+        }
+        path = f"/ws?ticket={ticket}"
+        got = await asyncio.to_thread(Client(caddy_).call, "GET", path, None, headers)
+        assert got.status == 502
+        output = folder / "output.log"
+        wait_until(lambda: "connection refused" in output.read_text())
+        failing = output.read_text()
+    for log in (working, failing):
+        assert "usher.bearer.REDACTED" in log
+        assert '"uri":"/ws?REDACTED"' in log
+        assert [word for word in (ada.token, ticket, code) if str(word) in log] == []
+
+
+@pytest.mark.gen_test
+async def test_sockets_stay_open_over_caddys_reload(place: Place) -> None:
+    ada = sign_up(place.nodes[0])
+    with other_caddy(place, place.nodes[0].port) as (caddy_, folder):
+        async with connect(caddy_, f"?ticket={ada.ticket()}") as sock:
+            await event(sock, "joined")
+            await asyncio.to_thread(reload, folder)
+            async with connect(caddy_, f"?ticket={ada.ticket()}") as other:  # by the new one
+                await event(other, "joined")
+            assert (await ask(sock, "heartbeat"))["ok"]
+
+
+@pytest.mark.gen_test
+async def test_without_the_line_caddys_reload_closes_them(place: Place) -> None:
+    ada, without = sign_up(place.nodes[0]), {"stream_close_delay 10m": ""}
+    with other_caddy(place, place.nodes[0].port, without) as (caddy_, folder):
+        async with connect(caddy_, f"?ticket={ada.ticket()}") as sock:
+            await event(sock, "joined")
+            await asyncio.to_thread(reload, folder)
+            assert await close_code(sock) == 1001

@@ -287,7 +287,7 @@ def test_idle_connections_count_for_the_client_behind_the_proxy(place: Place, fo
         def refused() -> bool:
             """One more connection; whether it is refused."""
             sock = stack.enter_context(closing(_from("127.0.0.5", front.port)))
-            sock.settimeout(0.2)
+            sock.settimeout(0.1)
             try:
                 return sock.recv(100).startswith(b"HTTP/1.1 429")
             except TimeoutError:
@@ -301,6 +301,5 @@ def test_the_certificate_is_that_of_the_server_behind_the_proxy(place: Place) ->
     """The PROXY header comes before the TLS handshake, which the proxy passes on."""
     raw = _from(OTHER_CLIENT, place.fronts["tls"].port)
     with ssl.create_default_context().wrap_socket(raw, server_hostname="127.0.0.1") as tls:
-        assert tls.selected_alpn_protocol() is None
         tls.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert tls.recv(100).startswith(b"HTTP/1.1 200")
