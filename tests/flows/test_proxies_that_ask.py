@@ -305,8 +305,6 @@ def other_caddy(
     place: Place, usher_port: int, more: Mapping[str, str] | None = None
 ) -> Iterator[tuple[Any, Path]]:
     """A Caddy of one test: where it is, for clients, and its folder."""
-    if place.kind != "caddy":
-        pytest.skip("nginx has other tests of this")
     port = free_port()
     with front("caddy", port, usher_port, place.app_port, more) as folder:
         yield Front(f"http://127.0.0.1:{port}"), folder
@@ -321,6 +319,7 @@ def reload(folder: Path) -> None:
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("place", ["caddy"], indirect=True)
 async def test_no_credential_lies_in_caddys_log(place: Place) -> None:
     ada, nobody, code = sign_up(place.nodes[0]), free_port(), secrets.token_hex(8)
     ticket, marker = ada.ticket(), f"/marker-{secrets.token_hex(4)}"
@@ -356,6 +355,7 @@ async def test_no_credential_lies_in_caddys_log(place: Place) -> None:
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("place", ["caddy"], indirect=True)
 async def test_sockets_stay_open_over_caddys_reload(place: Place) -> None:
     ada = sign_up(place.nodes[0])
     with other_caddy(place, place.nodes[0].port) as (caddy_, folder):
@@ -368,6 +368,7 @@ async def test_sockets_stay_open_over_caddys_reload(place: Place) -> None:
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("place", ["caddy"], indirect=True)
 async def test_without_the_line_caddys_reload_closes_them(place: Place) -> None:
     ada, without = sign_up(place.nodes[0]), {"stream_close_delay 10m": ""}
     with other_caddy(place, place.nodes[0].port, without) as (caddy_, folder):
