@@ -2,8 +2,8 @@
 before the client's bytes.
 
 Such a proxy forwards bytes and cannot write X-Forwarded-For. If the client sent that header itself,
-it would be taken for the proxy's. With PROXY_PROTOCOL=on, every connection of a trusted proxy has to
-begin with a PROXY header, and counts as a connection of the address in it from then on.
+it would be taken for the proxy's. With PROXY_PROTOCOL=on, every connection of a trusted proxy has
+to begin with a PROXY header, and counts as a connection of the address in it from then on.
 
 The format is that of https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt (sections 2.1 and
 2.2).

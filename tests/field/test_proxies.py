@@ -1,4 +1,4 @@
-"""Proxies in the field, with HTTP/2 to the client and with a node that is stopped: docs/field.md."""
+"""Proxies with HTTP/2 to the client, and with a node that is stopped: docs/field.md."""
 
 from __future__ import annotations
 
@@ -19,8 +19,16 @@ from tests.support.proxies import Front, find, front_url, trusting
 from tests.support.redis_forms import certificate
 from tests.support.server import Client, Usher, bearer, close_code, connect, event, free_port
 
-WEBSOCKETS_IN_HTTP2 = {"nginx": False, "haproxy": True, "caddy": True}
-"""Which proxies offer RFC 8441 to a client that speaks HTTP/2 with them."""
+GO_OPTION = "http2xconnect=1"
+"""Go's HTTP/2 server, and with it Caddy, offers RFC 8441 only with this in GODEBUG."""
+KINDS = ("nginx", "haproxy", "caddy")
+WEBSOCKETS_IN_HTTP2 = [
+    ("nginx", "", False),
+    ("haproxy", "", True),
+    ("caddy", "", False),
+    ("caddy", GO_OPTION, True),
+]
+"""Proxies, their GODEBUG, and whether they offer RFC 8441 to a client that speaks HTTP/2."""
 HTTP2 = {
     "nginx": {" ssl;": " ssl http2;"},
     "haproxy": {"alpn http/1.1": "alpn h2,http/1.1"},
@@ -99,16 +107,22 @@ def somebody(two: Nodes, through: Through) -> Client:
     return client
 
 
-@pytest.mark.parametrize("kind", WEBSOCKETS_IN_HTTP2)
+@pytest.mark.parametrize(("kind", "go", "offers"), WEBSOCKETS_IN_HTTP2)
 def test_a_socket_within_http_2_opens_and_is_cut_where_it_is_offered(
-    kind: str, two: Nodes, tls: tuple[Path, Path]
+    kind: str,
+    go: str,
+    offers: bool,
+    two: Nodes,
+    tls: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("GODEBUG", go)
     with proxy(kind, two, tls) as through:
         ada = somebody(two, through)
         with Http2Socket(through.port) as sock:
             assert sock.alpn == "h2"
-            assert sock.offers_websockets == WEBSOCKETS_IN_HTTP2[kind]
-            if not sock.offers_websockets:
+            assert sock.offers_websockets == offers
+            if not offers:
                 return
             assert sock.open(f"/ws?ticket={ada.ticket()}") == 200
             assert sock.event()["event"] == "joined"
@@ -119,7 +133,7 @@ def test_a_socket_within_http_2_opens_and_is_cut_where_it_is_offered(
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("kind", WEBSOCKETS_IN_HTTP2)
+@pytest.mark.parametrize("kind", KINDS)
 async def test_clients_of_http_1_1_are_served_beside(
     kind: str, two: Nodes, tls: tuple[Path, Path]
 ) -> None:

@@ -14,6 +14,7 @@ from tests.support.redis import RealRedis, until
 from tests.support.server import ROOT, Client
 from tests.support.talk import talking
 
+
 @pytest.fixture
 def redis() -> Iterator[RealRedis]:
     server = RealRedis(binary=redis_7())

@@ -18,7 +18,6 @@ from tests.support.databases import empty_database, kinds
 from tests.support.proxies import find
 from tests.support.redis import RealRedis
 from tests.support.server import (
-    PATIENCE,
     Answer,
     Client,
     Usher,
@@ -190,7 +189,11 @@ async def test_no_credential_lies_in_caddys_log(place: Place) -> None:
         async with connect(caddy_, f"?ticket={ticket}") as sock:
             await event(sock, "joined")
         got = await asyncio.to_thread(
-            Client(caddy_).call, "GET", f"{marker}?code={code}", None, {"Referer": f"http://a/?{code}"}
+            Client(caddy_).call,
+            "GET",
+            f"{marker}?code={code}",
+            None,
+            {"Referer": f"http://a/?{code}"},
         )
         assert got.status == 404
         output = folder / "output.log"

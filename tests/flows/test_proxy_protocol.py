@@ -1,4 +1,4 @@
-"""The PROXY protocol from a real HAProxy, before both forms of the socket and before Usher's TLS."""
+"""The PROXY protocol from a real HAProxy, before both forms of the socket and Usher's own TLS."""
 
 from __future__ import annotations
 

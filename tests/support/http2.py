@@ -80,6 +80,14 @@ class Http2Socket(RawClient):
         self._http.send_data(self._stream, data)
         self._flush()
 
+    def is_at_end(self) -> bool:
+        """Wait for the end of the stream; False when bytes come instead."""
+        try:
+            self._more()
+        except EOFError:
+            return True
+        return False
+
     def _more(self) -> None:
         had = len(self._unread)
         while len(self._unread) == had:
