@@ -214,6 +214,7 @@ BAD = {
     "ALLOWED_ORIGINS": ["*", "null", "a.example", "https://*.example", "https://h/x", "https://a,",
                         "https://u:p@h", "https://a https://b", "ftp://h"],
     "TRUSTED_PROXIES": ["x", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1,", "*", "proxy.example"],
+    "PROXY_PROTOCOL": ["", "v2", "true", "on,off"],
     "OAUTH_PROVIDERS": ["google,", "goo gle", "a_b", "9x", "a/b", "GOOGLE,google", "../x"],
 }  # fmt: skip
 SECONDS = [setting.name for setting in SETTINGS if setting.name.endswith("_SECONDS")]
