@@ -184,7 +184,7 @@ valgrind:
 # For the tests of docs/proxies and of poolers. Without them these are skipped and say so. Debian starts
 # what it installs, on port 80; the tests start their own.
 proxies:
-	@PATH="$$PATH:/usr/sbin"; for name in nginx haproxy pgbouncer faketime; do \
+	@PATH="$$PATH:/usr/sbin"; for name in nginx haproxy hitch stunnel4 pgbouncer faketime; do \
 	  if command -v $$name >/dev/null; then :; \
 	  elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \

@@ -8,26 +8,21 @@ import os
 import shutil
 import socket
 import ssl
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
+from tests.support.byte_proxies import FORGED, Front, listed, running, seen_from, signing_up
 from tests.support.proxies import OTHER_CLIENT, OUTER_PROXY, find, post_from, trusting
 from tests.support.raw import handshake, quiet_usher
 from tests.support.redis_forms import certificate
 from tests.support.server import (
-    PASSWORD,
     PATIENCE,
-    Client,
     Usher,
-    address,
     bearer,
     close_code,
     connect,
@@ -37,31 +32,10 @@ from tests.support.server import (
     wait_until,
 )
 
-FORGED = "198.51.100.7"
 FORMS = ("direct", "tornado")
 MOST = 12
 OPTIONS = "proxy-v2-options ssl,ssl-cipher,authority,crc32c"
 """Each is a TLV of version 2."""
-
-
-@dataclass
-class Front:
-    """Where HAProxy listens: what clients ask an Usher for."""
-
-    port: int
-    scheme: str = "https"
-
-    @property
-    def url(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.port}"
-
-    @property
-    def ws(self) -> str:
-        return f"{self.url.replace('http', 'ws', 1)}/ws"
-
-    @property
-    def server(self) -> Usher:
-        return cast("Usher", self)
 
 
 @dataclass
@@ -111,32 +85,6 @@ def proxy(folder: Path, nodes: dict[str, Usher], pem: Path) -> tuple[str, dict[s
     return "\n".join((*lines, "")), fronts
 
 
-@contextmanager
-def running(command: list[Any], log: Path, ports: list[int]) -> Iterator[None]:
-    with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        end = time.monotonic() + PATIENCE
-        while not all(_listens(port) for port in ports):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < end, log.read_text()
-            time.sleep(0.02)
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(PATIENCE)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
     program = find("haproxy")
@@ -166,24 +114,6 @@ def place() -> Iterator[Place]:
         log = folder / "output.log"
         stack.enter_context(running(command, log, ports))
         yield Place(nodes, fronts, folder, log)
-
-
-def signing_up() -> dict[str, str]:
-    return {"email": address(), "password": PASSWORD, "name": "Ada", "client": "native"}
-
-
-def listed(front: Front, token: str) -> str:
-    """The address of the only login session of its user."""
-    (session,) = Client(front.server, token).get("/api/sessions").body["items"]
-    return str(session["ip"])
-
-
-def seen_from(front: Front, source: str, **headers: str) -> str:
-    """The address that a sign-up from there is listed with."""
-    forged = {"X-Forwarded-For": FORGED, "X-Real-IP": FORGED, **headers}
-    status, answer = post_from(source, front.url, "/api/auth/signup", signing_up(), forged)
-    assert status == 201
-    return listed(front, answer["access_token"])
 
 
 EVERY = [f"{version} {form}" for version in ("v1", "v2") for form in FORMS]
