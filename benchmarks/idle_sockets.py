@@ -101,7 +101,7 @@ def hold(address: Address, first: int, upgrades: Sequence[bytes], tell: Connecti
             reactor.run_for(0.2)
         for client in clients:
             client.abandon()
-    except BaseException:
+    except BaseException:  # also if interrupted: who started this must not wait for an answer
         tell.send(False)
         raise
 

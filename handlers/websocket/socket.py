@@ -41,6 +41,8 @@ from services.websocket.protocol import CloseCode, Frame
 
 RENEW_AFTER_SECONDS = 5.0
 """A heartbeat renews the lease, but not more often than this is of any use."""
+CLOCK_STEP_SECONDS = 0.001
+"""The clock of uvloop goes in such steps: an announced pause has to be over on the next one."""
 COUNTED = frozenset((1000, 1001, 1002, 1006, 1007, *CloseCode))
 """Close codes with a counter of their own; a client may send any of a thousand others."""
 
@@ -146,6 +148,7 @@ class ClientSocket(SocketIdentity):
             log.info("socket=%s closed: over its rate for too long", self.session_id)
             self.connection.end_flood()
             return
+        wait += CLOCK_STEP_SECONDS
         error = RateLimited("over the rate of its socket", retry_after=wait)
         if self._replies is None:
             self._answer_refusal(frame, error)
