@@ -7,7 +7,7 @@
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT; cd "$folder"
 haproxy=$(command -v haproxy || echo /usr/sbin/haproxy)
-if ! "$haproxy" -v 2>/dev/null | grep -q 'version 2\.6\.12'; then
+if [[ $("$haproxy" -v 2>/dev/null) != *'version 2.6.12'* ]]; then
   for name in haproxy liblua5.3-0 libopentracing-c-wrapper0 libpcre2-8-0; do
     apt-get download -qq "$name" 2>/dev/null || true
   done
@@ -15,7 +15,7 @@ if ! "$haproxy" -v 2>/dev/null | grep -q 'version 2\.6\.12'; then
   haproxy=$folder/usr/sbin/haproxy
   export LD_LIBRARY_PATH=$folder/usr/lib/x86_64-linux-gnu:$folder/lib/x86_64-linux-gnu
 fi
-"$haproxy" -v | head -1
+"$haproxy" -v | sed -n 1p
 cat > run.py <<'PY'
 import socket, subprocess, sys, time
 server = socket.create_server(("127.0.0.1", 0))

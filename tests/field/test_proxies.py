@@ -15,9 +15,10 @@ from websockets import InvalidStatus
 from tests.support.asking_proxies import caddy, front
 from tests.support.http2 import Http2Socket
 from tests.support.nodes import Nodes, again, nodes
-from tests.support.proxies import Front, find, front_url, trusting
+from tests.support.proxies import Front, front_url, trusting
 from tests.support.redis_forms import certificate
 from tests.support.server import Client, Usher, bearer, close_code, connect, event, free_port
+from tests.support.tools import find_program
 
 GO_OPTION = "http2xconnect=1"
 """Go's HTTP/2 server, and with it Caddy, offers RFC 8441 only with this in GODEBUG."""
@@ -81,7 +82,7 @@ def proxy(
         with front("caddy", port, two[0].port, two[1].port, _caddy(port, two, tls, failover)):
             yield Through(port)
         return
-    find(kind)
+    find_program(kind, kind)
     running = Front(kind, tls, [node.port for node in two], port, HTTP2[kind])
     try:
         yield Through(port)
@@ -166,7 +167,7 @@ async def test_with_a_node_stopped_caddy_needs_its_lines_for_several_nodes(
         gone = two[1]
         gone.end()
         try:
-            found = await joins(through, two.admin, 16)
+            found = await joins(through, two.admin, 40)
         finally:
             gone.restart()
     assert set(found) == ({101} if failover else {101, 502}), found

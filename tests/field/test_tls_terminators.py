@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from tests.support.byte_proxies import FORGED, Front, running, seen_from
-from tests.support.proxies import OTHER_CLIENT, find, trusting
+from tests.support.proxies import OTHER_CLIENT, trusting
 from tests.support.raw import quiet_usher
 from tests.support.redis_forms import certificate
 from tests.support.server import Usher, bearer, close_code, connect, event, free_port, sign_up
+from tests.support.tools import find_program
 
 CASES = [
     ("hitch", "write-proxy-v1 = on"),
@@ -24,6 +25,8 @@ CASES = [
     ("stunnel4", "protocol = proxy"),
 ]
 """Programs, and their line for the PROXY protocol."""
+MANY = 8
+"""Connections after which both processes have had one, most likely."""
 HITCH = """
 frontend = {{ host = "127.0.0.1" port = "{port}" }}
 backend = "[127.0.0.1]:{node}"
@@ -58,19 +61,21 @@ def pem() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[str, Usher]]:
-    """Two that trust the terminator: with PROXY_PROTOCOL on, and off."""
+    """Two that trust the terminator: with PROXY_PROTOCOL on, in two processes, and off."""
     with ExitStack() as stack:
         yield {
             each: stack.enter_context(
-                quiet_usher("sqlite", TRUSTED_PROXIES="127.0.0.1", PROXY_PROTOCOL=each)
+                quiet_usher(
+                    "sqlite", TRUSTED_PROXIES="127.0.0.1", PROXY_PROTOCOL=each, PROCESSES=processes
+                )
             )
-            for each in ("on", "off")
+            for each, processes in (("on", 2), ("off", 1))
         }
 
 
 @contextmanager
 def terminator(kind: str, line: str, node: Usher, pem: Path) -> Iterator[Front]:
-    program, front = find(kind), Front(free_port())
+    program, front = find_program(kind, kind), Front(free_port())
     text = (HITCH if kind == "hitch" else STUNNEL).format(
         port=front.port, node=node.port, pem=pem, line=line
     )
@@ -89,7 +94,8 @@ async def test_with_the_proxy_protocol_the_clients_address_counts(
     kind: str, line: str, servers: dict[str, Usher], pem: Path
 ) -> None:
     with terminator(kind, line, servers["on"], pem) as front:
-        assert seen_from(front, OTHER_CLIENT) == OTHER_CLIENT
+        for _ in range(MANY):
+            assert seen_from(front, OTHER_CLIENT) == OTHER_CLIENT
         ada = sign_up(front.server)
         async with connect(front.server, subprotocols=bearer(ada.token)) as sock:
             await event(sock, "joined")
