@@ -51,14 +51,14 @@ run-with-idp: $(VENV)/.practice redis
 	@exec $(BIN)/python practice_provider.py $(ARGS)
 
 test: $(VENV)/.dev redis chromium proxies
-	$(BIN)/python -m pytest --ignore=tests/field $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-slow: $(VENV)/.dev redis chromium proxies
-	$(BIN)/python -m pytest --ignore=tests/field -m slow $(PYTEST_ARGS)
+test-slow: $(VENV)/.dev redis chromium proxies field-programs
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
-# The programs of docs/field.md, which `make test` does without.
+# Those of `make test-slow` that run the programs of docs/field.md.
 test-field: $(VENV)/.dev redis proxies field-programs
-	$(BIN)/python -m pytest tests/field $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow tests/field $(PYTEST_ARGS)
 
 # deploy/ with Helm and hadolint, which `make test` does without.
 test-delivery: $(VENV)/.delivery redis

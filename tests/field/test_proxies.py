@@ -20,6 +20,8 @@ from tests.support.redis_forms import certificate
 from tests.support.server import Client, Usher, bearer, close_code, connect, event, free_port
 from tests.support.tools import find_program
 
+pytestmark = pytest.mark.slow
+
 GO_OPTION = "http2xconnect=1"
 """Go's HTTP/2 server, and with it Caddy, offers RFC 8441 only with this in GODEBUG."""
 KINDS = ("nginx", "haproxy", "caddy")

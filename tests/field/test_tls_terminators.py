@@ -19,6 +19,8 @@ from tests.support.redis_forms import certificate
 from tests.support.server import Usher, bearer, close_code, connect, event, free_port, sign_up
 from tests.support.tools import find_program
 
+pytestmark = pytest.mark.slow
+
 CASES = [
     ("hitch", "write-proxy-v1 = on"),
     ("hitch", "write-proxy-v2 = on"),
