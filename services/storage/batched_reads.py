@@ -138,12 +138,18 @@ class BatchedReads(Generic[Question, Answer]):
                 if failures == 1:  # the others as a rule have the same cause
                     log.exception("%s could not be read", self._subject)
                 self._refuse(some, f"{self._subject} could not be read")
-                continue
-            for (_, answer), given in zip(some, found, strict=True):
-                if not answer.done():
-                    answer.set_result(given)
+            else:
+                self._give(some, found)
         if failures > 1:
             log.error("%s could not be read: %d of %d", self._subject, failures, len(asked))
+
+    @staticmethod
+    def _give(
+        asked: Iterable[tuple[Question, asyncio.Future[Answer]]], found: Iterable[Answer]
+    ) -> None:
+        for (_, answer), given in zip(asked, found, strict=True):
+            if not answer.done():
+                answer.set_result(given)
 
     @staticmethod
     def _refuse(asked: Iterable[tuple[Question, asyncio.Future[Answer]]], evidence: str) -> None:
