@@ -80,7 +80,7 @@ class Usher:
         self.url = ""
         """Where it listens."""
         self.origin = ""
-        """Where browsers reach it: PUBLIC_URL, or the same."""
+        """The origin of PUBLIC_URL, or the same."""
         self.pages = ""
         """The URL on the start screen, and the base of links in mails."""
         self.output: list[str] = []
@@ -109,7 +109,7 @@ class Usher:
         self.url = reported.get("Listens", reported["Open"])
         self.pages = reported["Open"]
         by_default = "USHER_PUBLIC_URL" not in self.environment
-        self.origin = self.url if by_default else reported["Open"]
+        self.origin = self.url if by_default else "/".join(reported["Open"].split("/")[:3])
 
     def _read(self, ready: queue.Queue[dict[str, str]]) -> None:
         assert self.process.stdout is not None
