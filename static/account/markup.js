@@ -29,7 +29,7 @@ export const MARKUP = `
   <span class="face" id="me-face" aria-hidden="true"></span>
   <div>
     <h1 tabindex="-1" id="signed-in-title">Account</h1>
-    <p class="quiet"><span id="me-name"></span> · <span id="me-email"></span> <span class="tag" id="me-role" hidden>Administrator</span></p>
+    <p class="quiet"><span id="me-name"></span> <span id="me-email"></span> <span class="tag" id="me-role" hidden>Administrator</span></p>
   </div>
 </header>
 <div id="welcome" hidden></div>
