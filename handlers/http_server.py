@@ -29,7 +29,7 @@ from handlers.streams import (
 )
 from handlers.tls import Tls, limit_handshake
 from handlers.websocket.arrivals import Arrival, Arrivals, first_bytes, overdue
-from handlers.websocket.plain_head import forwarded_for
+from handlers.websocket.plain_head import forwarded_for, plain_head_below
 from services.errors import Overdue, RateLimited
 from services.settings.proxies import Proxies
 from services.websocket.connection import READ_BYTES
@@ -63,6 +63,7 @@ class UsherServer(HTTPServer):
                 router.under_way,
                 self._handle_arrival,
                 self._refuse_with_one_write,
+                plain_head_below(router.prefix),
             )
         self._listening: list[tuple[socket.socket, Callable[[], None]]] = []
         self._counted: dict[object, str] = {}
