@@ -89,6 +89,7 @@ class DirectCalls:
         try:
             answer = await self._tickets.answer(call, arrival.peer)
         except asyncio.CancelledError:
+            read_away(arrival.sock, call.size)  # else the connection would be reset
             self._close(kept)
             raise
         except Exception:  # Tornado tries again, and answers for it
