@@ -21,7 +21,7 @@ from pathlib import Path
 
 from handlers.base import Site
 from handlers.cookies import CookieJar
-from handlers.http.direct_tickets import DirectTickets
+from handlers.direct.direct_tickets import DirectTickets
 from handlers.http.oauth import load_pages
 from handlers.http_server import UsherServer
 from handlers.page_files import PageFiles

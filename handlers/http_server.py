@@ -17,9 +17,9 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.netutil import add_accept_handler
 
-from handlers.http.direct_calls import DirectCalls
-from handlers.http.direct_tickets import DirectTickets
-from handlers.http.plain_call import plain_call
+from handlers.direct.direct_calls import DirectCalls
+from handlers.direct.direct_tickets import DirectTickets
+from handlers.direct.plain_call import plain_call
 from handlers.proxy_protocol import ProxyHeaders
 from handlers.request_router import RequestRouter
 from handlers.streams import (

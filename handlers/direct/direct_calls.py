@@ -13,8 +13,8 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from handlers.http.direct_tickets import DirectTickets
-from handlers.http.plain_call import PlainCall, plain_call
+from handlers.direct.direct_tickets import DirectTickets
+from handlers.direct.plain_call import PlainCall, plain_call
 from handlers.websocket.arrivals import Arrival, first_bytes, read_away
 from handlers.websocket.plain_head import forwarded_for
 from handlers.websocket.unjoined import UnjoinedConnections

@@ -1,4 +1,4 @@
-"""http/direct_tickets.py: a ticket is the same with and without a Tornado request, byte for byte.
+"""direct/direct_tickets.py: a ticket is the same with and without a Tornado request, byte for byte.
 
 An empty line before a request is allowed (RFC 9112 section 2.2), and not plain: it sends the same
 request through Tornado.
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from handlers.http.plain_call import plain_call
+from handlers.direct.plain_call import plain_call
 from tests.support.raw import SECRET, RawClient, by_cookie, expired, forged, quiet_usher
 from tests.support.server import Client, Usher, log_in, sign_up, wait_until
 

@@ -12,8 +12,8 @@ import time
 from tornado.httputil import format_timestamp
 
 from handlers.base import Site
+from handlers.direct.plain_call import PlainCall
 from handlers.http.auth import whole
-from handlers.http.plain_call import PlainCall
 from handlers.http.tickets import TicketAnswer
 from handlers.websocket.handshake import cookie_credential
 from handlers.websocket.plain_head import PlainFields

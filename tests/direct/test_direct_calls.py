@@ -1,4 +1,4 @@
-"""http/direct_calls.py: a connection between its requests, and when it is Tornado's.
+"""direct/direct_calls.py: a connection between its requests, and when it is Tornado's.
 
 Tickets are given by a scripted part here, which answers when the test says so. What the real one
 answers is in test_direct_tickets.py.
@@ -14,9 +14,9 @@ from typing import cast
 
 import pytest
 
-from handlers.http.direct_calls import DirectCalls
-from handlers.http.direct_tickets import DirectTickets
-from handlers.http.plain_call import PlainCall, plain_call
+from handlers.direct.direct_calls import DirectCalls
+from handlers.direct.direct_tickets import DirectTickets
+from handlers.direct.plain_call import PlainCall, plain_call
 from handlers.websocket.arrivals import Arrival
 from handlers.websocket.unjoined import UnjoinedConnections
 from services.event_loop.readers import readers_of
