@@ -265,17 +265,17 @@ def _open(
     services: Services, origins: Origins, listeners: Sequence[socket.socket], tls: Tls | None
 ) -> tuple[UsherServer, SocketContext]:
     chosen = services.infrastructure.settings
-    cookies = CookieJar(origins.secure, chosen.cookie_name_prefix)
+    cookies = CookieJar(origins.secure, chosen.cookie_name_prefix, origins.path)
     proxies = Proxies(chosen.trusted_proxies)
     context = SocketContext(services, {**EVENTS, **ROOM_EVENTS}, proxies=proxies)
     branding = Branding(chosen.app_name, chosen.app_logo, chosen.app_accent)
-    files = PageFiles(STATIC, branding)
+    files = PageFiles(STATIC, branding, origins.path)
     site = Site(services, origins, proxies, cookies, load_pages(files), files, branding)
     upgrades = UpgradeHandler(context, origins, cookies, proxies)
     application = make_application(site, {"context": context, "upgrades": upgrades})
     direct = None if chosen.through_tornado else upgrades
     server = UsherServer(
-        RequestRouter(application, direct, context.unjoined, UnderWay()),
+        RequestRouter(application, direct, context.unjoined, UnderWay(), chosen.path_prefix),
         tickets=DirectTickets(site),
         max_header_size=MAX_HEADER_BYTES,
         max_body_size=MAX_BODY_BYTES,

@@ -19,7 +19,7 @@ from tornado.netutil import add_accept_handler
 
 from handlers.direct.direct_calls import DirectCalls
 from handlers.direct.direct_tickets import DirectTickets
-from handlers.direct.plain_call import plain_call
+from handlers.direct.plain_call import plain_calls_below
 from handlers.proxy_protocol import ProxyHeaders
 from handlers.request_router import RequestRouter
 from handlers.streams import (
@@ -32,7 +32,7 @@ from handlers.streams import (
 )
 from handlers.tls import Tls, limit_handshake
 from handlers.websocket.arrivals import Arrival, Arrivals, first_bytes, overdue
-from handlers.websocket.plain_head import forwarded_for
+from handlers.websocket.plain_head import forwarded_for, plain_head_below
 from services.errors import Overdue, RateLimited
 from services.settings.proxies import Proxies
 from services.websocket.connection import READ_BYTES
@@ -74,11 +74,13 @@ class UsherServer(HTTPServer):
                 router.under_way,
                 self._handle_arrival,
                 self._refuse_with_one_write,
+                plain_head_below(router.prefix),
             )
         self._direct: DirectCalls | None = None
         if self._arrivals is not None and tickets is not None:
             self._direct = DirectCalls(
                 tickets,
+                plain_calls_below(router.prefix),
                 self._unjoined,
                 self._rotation,
                 self._arrivals.readers,
@@ -139,9 +141,9 @@ class UsherServer(HTTPServer):
         if late is not None and self.ssl_options is None:
             self._refuse_overdue(arrival, late)
             return
-        call = plain_call(first) if self._direct is not None else None
-        if self._direct is not None and call is not None:
-            self._direct.begin(arrival, network, call)
+        direct = self._direct
+        if direct is not None and (call := direct.read_call(first)) is not None:
+            direct.begin(arrival, network, call)
         else:
             self._hand_to_tornado(arrival, network, HEAD_END in first)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 from handlers.direct.direct_tickets import DirectTickets
-from handlers.direct.plain_call import PlainCall, plain_call
+from handlers.direct.plain_call import PlainCall, ReadCall
 from handlers.websocket.arrivals import Arrival, first_bytes, read_away
 from handlers.websocket.plain_head import forwarded_for
 from handlers.websocket.unjoined import UnjoinedConnections
@@ -50,6 +50,7 @@ class DirectCalls:
 
     Args:
         tickets: gives out tickets.
+        read_call: parses a plain request.
         unjoined: counts the connections of each address.
         rotation: begins requests, Tornado's as well.
         readers: watch idle connections.
@@ -60,12 +61,14 @@ class DirectCalls:
     def __init__(
         self,
         tickets: DirectTickets,
+        read_call: ReadCall,
         unjoined: UnjoinedConnections,
         rotation: Rotation,
         readers: Readers,
         to_tornado: HandOver,
         idle_seconds: float,
     ) -> None:
+        self.read_call = read_call
         self._tickets, self._unjoined, self._rotation = tickets, unjoined, rotation
         self._readers, self._to_tornado, self._idle_seconds = readers, to_tornado, idle_seconds
         self._under_way = rotation.under_way
@@ -141,7 +144,7 @@ class DirectCalls:
         network = arrival.group or self._unjoined.network(
             arrival.peer, {"X-Forwarded-For": forwarded_for(first)}
         )
-        call = plain_call(first)
+        call = self.read_call(first)
         if call is None:
             self._hand_over(kept, network, has_turn=False)
         else:

@@ -6,6 +6,9 @@ As plain_head.py does it for handshakes: one form is accepted, everything else i
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
 
 import msgspec
 
@@ -15,8 +18,6 @@ TICKET_PATH = "/api/ws/ticket"
 MAX_BODY = 1024
 """The body means nothing in this call. Clients send none, or `{}`."""
 
-_FIRST_LINE = f"POST {TICKET_PATH} HTTP/1.1"
-_BEGINNING = _FIRST_LINE.encode() + b"\r\n"
 _LENGTH = re.compile("[0-9]{1,4}")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?")
 _BODY_FIELDS = frozenset({"content-length"})
@@ -31,10 +32,22 @@ class PlainCall(msgspec.Struct, frozen=True, gc=False):
     size: int
 
 
-def plain_call(data: bytes) -> PlainCall | None:
-    """Parse the request for a ticket at the start of `data`; None if it is incomplete or not
-    plain."""
-    if not data.startswith(_BEGINNING):
+ReadCall: TypeAlias = Callable[[bytes], PlainCall | None]
+"""Parses the request for a ticket at the start of some bytes; None if it is incomplete or not
+plain."""
+
+
+def plain_calls_below(prefix: str = "") -> ReadCall:
+    """Parses requests whose path begins with a prefix.
+
+    Args:
+        prefix: `/usher`, say; empty for none.
+    """
+    return partial(_plain_call, f"POST {prefix}{TICKET_PATH} HTTP/1.1\r\n".encode())
+
+
+def _plain_call(beginning: bytes, data: bytes) -> PlainCall | None:
+    if not data.startswith(beginning):
         return None
     parsed = plain_lines(data, _BODY_FIELDS)
     if parsed is None:

@@ -19,7 +19,7 @@ from itertools import takewhile
 from typing import Any
 
 from handlers.websocket import handshake
-from handlers.websocket.plain_head import MAX_PLAIN_BYTES, PlainHead, plain_head
+from handlers.websocket.plain_head import MAX_PLAIN_BYTES, PlainHead, ReadHead, plain_head
 from handlers.websocket.unjoined import UnjoinedConnections
 from handlers.websocket.upgrade import (
     OpeningHandshake,
@@ -91,6 +91,7 @@ class Arrivals:
         under_way: counts handshakes whose credential is being looked at, by network.
         to_tornado: handles all other connections, and receives their first bytes, unread.
         refuse: refuses and closes a connection beyond the limit of its address.
+        read_head: recognises plain handshakes.
     """
 
     def __init__(
@@ -100,9 +101,11 @@ class Arrivals:
         under_way: UnderWay,
         to_tornado: Callable[[Arrival, bytes], None],
         refuse: Callable[[socket.socket], None],
+        read_head: ReadHead = plain_head,
     ) -> None:
         self._upgrades, self._unjoined = upgrades, unjoined
         self._to_tornado, self._refuse_over_limit = to_tornado, refuse
+        self._read_head = read_head
         self._shared, self.readers, self._loop = under_way, upgrades.readers, upgrades.loop
         self._rotation = Rotation(under_way, HANDSHAKES_AT_ONCE)
         self._poll = select.poll()
@@ -138,7 +141,7 @@ class Arrivals:
 
     def _dispatch(self, arrival: Arrival, first: bytes) -> None:
         """Dispatch a connection by its first bytes."""
-        head = plain_head(first)
+        head = self._read_head(first)
         if head is None:
             self._to_tornado(arrival, first)
             return

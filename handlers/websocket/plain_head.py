@@ -9,7 +9,7 @@ names, folded lines, a line end without CR, a repeated name, a body.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any, TypeAlias
 
 import msgspec
@@ -80,6 +80,9 @@ class PlainFields(Mapping[str, str]):
         return [] if value is None else [value]
 
 
+ReadHead: TypeAlias = "Callable[[bytes], PlainHead | None]"
+"""What parses the first bytes of a connection: `plain_head`, or one of `plain_head_below`."""
+
 Headers: TypeAlias = HTTPHeaders | PlainFields
 """The headers of a handshake, parsed by Tornado or by this module."""
 
@@ -130,6 +133,26 @@ def plain_lines(
         return None
     values = _values(lines, also)
     return None if values is None else (first, values, end + 4)
+
+
+def plain_head_below(prefix: str) -> ReadHead:
+    """`plain_head` where the path of every request begins with a prefix. The target of the head
+    that it returns does not.
+
+    Args:
+        prefix: `/usher`, say; empty for none.
+    """
+    if not prefix:
+        return plain_head
+    beginning = b"GET " + prefix.encode()
+
+    def read(data: bytes) -> PlainHead | None:
+        if not data.startswith(beginning):
+            return None
+        head = plain_head(b"GET " + data[len(beginning) :])
+        return head and PlainHead(head.start, head.fields, head.size + len(prefix))
+
+    return read
 
 
 def forwarded_for(data: bytes) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 from handlers.direct.direct_calls import DirectCalls
 from handlers.direct.direct_tickets import DirectTickets
-from handlers.direct.plain_call import PlainCall, plain_call
+from handlers.direct.plain_call import PlainCall, plain_calls_below
 from handlers.websocket.arrivals import Arrival
 from handlers.websocket.unjoined import UnjoinedConnections
 from services.event_loop.readers import readers_of
@@ -28,6 +28,8 @@ from tests.support.server import PATIENCE
 REQUEST = b"POST /api/ws/ticket HTTP/1.1\r\nHost: usher.test\r\nX-N: %d\r\n\r\n"
 OTHER = b"GET /healthz HTTP/1.1\r\nHost: usher.test\r\n\r\n"
 PEER = "192.0.2.1"
+
+plain_call = plain_calls_below()
 
 
 class Scripted:
@@ -60,6 +62,7 @@ class Door:
         self.left: list[tuple[socket.socket, bool, bytes]] = []
         self.calls = DirectCalls(
             cast("DirectTickets", self.tickets),
+            plain_call,
             self.unjoined,
             Rotation(self.shared),
             readers_of(asyncio.get_running_loop()),

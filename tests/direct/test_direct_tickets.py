@@ -12,13 +12,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from handlers.direct.plain_call import plain_call
+from handlers.direct.plain_call import plain_calls_below
+from tests.support.path_prefix import Below
 from tests.support.raw import SECRET, RawClient, by_cookie, expired, forged, quiet_usher
 from tests.support.server import Client, Usher, log_in, sign_up, wait_until
 
 LAST = b"GET /healthz HTTP/1.1\r\nHost: usher.test\r\nConnection: close\r\n\r\n"
 FIRST_LINE = "POST /api/ws/ticket HTTP/1.1"
 TICKET = re.compile(rb'"ticket":"(t\.[^"]+)"')
+plain_call = plain_calls_below()
 
 Lines = list[str]
 
@@ -278,3 +280,17 @@ def test_no_more_tickets_are_given_than_the_limit_allows() -> None:
             client.socket.close()
     assert sorted(response.status for response in responses) == [201] * 5 + [429] * 3
     assert all(int(r.headers["retry-after"]) > 3000 for r in responses if r.status == 429)
+
+
+def test_below_a_prefix_a_ticket_is_asked_for_with_it() -> None:
+    with quiet_usher("sqlite", PUBLIC_URL="http://usher.test/usher") as server:
+        below_it = Below(f"http://127.0.0.1:{server.port}/usher").as_server
+        lines = bearing(sign_up(below_it).token)
+        below = request(lines, first="POST /usher/api/ws/ticket HTTP/1.1")
+        assert plain_calls_below("/usher")(below) is not None
+        last = LAST.replace(b"/healthz", b"/usher/healthz")
+        for sent, status in ((below, b"201"), (request(lines), b"404")):
+            assert (direct := answers(server, sent + last)) == answers(
+                server, b"\r\n" + sent + last
+            )
+            assert direct[9:12] == status
