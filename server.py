@@ -21,6 +21,7 @@ from pathlib import Path
 
 from handlers.base import Site
 from handlers.cookies import CookieJar
+from handlers.direct.direct_tickets import DirectTickets
 from handlers.http.oauth import load_pages
 from handlers.http_server import UsherServer
 from handlers.page_files import PageFiles
@@ -275,6 +276,7 @@ def _open(
     direct = None if chosen.through_tornado else upgrades
     server = UsherServer(
         RequestRouter(application, direct, context.unjoined, UnderWay(), chosen.path_prefix),
+        tickets=DirectTickets(site),
         max_header_size=MAX_HEADER_BYTES,
         max_body_size=MAX_BODY_BYTES,
         idle_connection_timeout=IDLE_CONNECTION_SECONDS,

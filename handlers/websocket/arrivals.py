@@ -106,7 +106,7 @@ class Arrivals:
         self._upgrades, self._unjoined = upgrades, unjoined
         self._to_tornado, self._refuse_over_limit = to_tornado, refuse
         self._read_head = read_head
-        self._shared, self._readers, self._loop = under_way, upgrades.readers, upgrades.loop
+        self._shared, self.readers, self._loop = under_way, upgrades.readers, upgrades.loop
         self._rotation = Rotation(under_way, HANDSHAKES_AT_ONCE)
         self._poll = select.poll()
         self._silent: dict[Arrival, None] = {}
@@ -129,7 +129,7 @@ class Arrivals:
             self._dispatch(arrival, first)
             return
         self._silent[arrival] = None
-        self._readers.add_reader(sock.fileno(), partial(self._on_readable, arrival))
+        self.readers.add_reader(sock.fileno(), partial(self._on_readable, arrival))
         if self._timer is None:
             self._timer = self._loop.call_later(SILENCE_SECONDS, self._pass_silent_to_tornado)
 
@@ -145,7 +145,7 @@ class Arrivals:
         if head is None:
             self._to_tornado(arrival, first)
             return
-        _read(arrival.sock, head.size)  # what is behind the head stays unread
+        read_away(arrival.sock, head.size)  # what is behind the head stays unread
         if self._rotation.begins_now():
             self._upgrade(arrival, head)
         else:
@@ -165,7 +165,7 @@ class Arrivals:
 
     def _forget(self, arrival: Arrival) -> None:
         del self._silent[arrival]
-        self._readers.remove_reader(arrival.sock.fileno())
+        self.readers.remove_reader(arrival.sock.fileno())
 
     # ---- the handshake ---------------------------------------------------------------------
 
@@ -236,7 +236,7 @@ class Arrivals:
         return bool(is_readable) and _peek(sock, 1) == b""
 
     def _refuse(self, arrival: Arrival, error: UsherError) -> None:
-        _read(arrival.sock, READ_BYTES)  # closing with unread bytes would reset the connection
+        read_away(arrival.sock, READ_BYTES)  # closing with unread bytes would reset the connection
         with contextlib.suppress(OSError):  # the client may have left
             arrival.sock.send(refusal_text(error))
         self._close(arrival)
@@ -289,7 +289,7 @@ def first_bytes(sock: socket.socket) -> bytes:
     return _peek(sock) or b""
 
 
-def _read(sock: socket.socket, most: int) -> bytes:
+def read_away(sock: socket.socket, most: int) -> bytes:
     """Read up to a number of received bytes; empty if there are none, or the connection is lost."""
     try:
         return sock.recv(most)
