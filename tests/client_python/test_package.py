@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from services.settings.settings import VERSION
 from tests.client_python.conftest import Place
 from tests.support.server import PASSWORD, ROOT, address, sign_up
 
@@ -78,7 +79,7 @@ def test_it_installs_into_a_clean_environment_and_works(
     email = address()
     sign_up(place.server, email=email)
     said = run(python, "-c", PROGRAM, place.server.url, email, PASSWORD, place.channel())
-    assert said.split() == ["1.1.0", "hello", "True"]
+    assert said.split() == [VERSION, "hello", "True"]
     # A program that uses it is checked by its types, as they are installed.
     consumer = tmp_path / "consumer.py"
     consumer.write_text(CONSUMER)
