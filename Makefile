@@ -18,7 +18,7 @@ PYTEST_ARGS ?= -n auto --dist loadfile
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-tls run-with-idp test test-slow test-delivery test-providers conformance soak fuzz lint format bench bench-peers peers instructions clean redis chromium proxies valgrind
+.PHONY: help run run-tls run-with-idp test test-slow test-field test-delivery test-providers conformance soak fuzz lint format bench bench-peers peers instructions clean redis chromium proxies field-programs valgrind
 
 help:
 	@echo "make run           start the server          ARGS='--port 9000'"
@@ -26,6 +26,7 @@ help:
 	@echo "make run-with-idp  start it with a practice provider, to try signing in with one"
 	@echo "make test          run the tests             PYTEST_ARGS='-n 4 -k tokens'"
 	@echo "make test-slow     run the tests that are slow on purpose"
+	@echo "make test-field    run Usher with the programs of docs/field.md around it"
 	@echo "make test-delivery  check deploy/ with Helm and hadolint"
 	@echo "make test-providers  run Usher with real OpenID providers   ARGS='--write canaille'"
 	@echo "make conformance   run a conformance suite of RFC 6455"
@@ -52,8 +53,12 @@ run-with-idp: $(VENV)/.practice redis
 test: $(VENV)/.dev redis chromium proxies
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-slow: $(VENV)/.dev redis chromium proxies
+test-slow: $(VENV)/.dev redis chromium proxies field-programs
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+# Those of `make test-slow` that run the programs of docs/field.md.
+test-field: $(VENV)/.dev redis proxies field-programs
+	$(BIN)/python -m pytest -m slow tests/field $(PYTEST_ARGS)
 
 # deploy/ with Helm and hadolint, which `make test` does without.
 test-delivery: $(VENV)/.delivery redis
@@ -193,5 +198,21 @@ proxies:
 	      || echo "usher: $$name could not be installed; its tests are skipped" >&2; \
 	  else \
 	    echo "usher: no $$name here; its tests are skipped (apt-get install $$name)" >&2; \
+	  fi; \
+	done
+
+# What tests/field needs of Debian beside these: each is one word, program:package. Its tests are skipped where
+# it does not install.
+field-programs:
+	@PATH="$$PATH:/usr/sbin"; for pair in hitch:hitch stunnel4:stunnel4; do \
+	  program=$${pair%:*} package=$${pair#*:}; \
+	  if command -v $$program >/dev/null; then :; \
+	  elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq; DEBIAN_FRONTEND=noninteractive \
+	      apt-get install -y -qq --no-install-recommends $$package \
+	      || echo "usher: $$package could not be installed; its tests are skipped" >&2; \
+	    service $$package stop >/dev/null 2>&1 || true; \
+	  else \
+	    echo "usher: no $$program here; its tests are skipped (apt-get install $$package)" >&2; \
 	  fi; \
 	done

@@ -284,6 +284,7 @@ def _open(
         idle_connection_timeout=IDLE_CONNECTION_SECONDS,
         body_timeout=BODY_SECONDS,
         ssl_options=tls.context if tls is not None else None,
+        proxies=proxies if chosen.proxy_protocol else None,
     )
     server.add_sockets(listeners)
     return server, context

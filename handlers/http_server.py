@@ -17,6 +17,7 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.netutil import add_accept_handler
 
+from handlers.proxy_protocol import ProxyHeaders
 from handlers.request_router import RequestRouter
 from handlers.streams import (
     SEND_BUFFER_BYTES,
@@ -30,6 +31,7 @@ from handlers.tls import Tls, limit_handshake
 from handlers.websocket.arrivals import Arrival, Arrivals, first_bytes, overdue
 from handlers.websocket.plain_head import forwarded_for
 from services.errors import Overdue, RateLimited
+from services.settings.proxies import Proxies
 from services.websocket.connection import READ_BYTES
 
 HEAD_END = b"\r\n\r\n"
@@ -42,14 +44,16 @@ class UsherServer(HTTPServer):
 
     Args:
         router: the root router. The server itself tracks connections with a request in progress.
+        proxies: the proxies whose connections begin with a PROXY header; None if no proxy's do.
         options: options of HTTPServer.
     """
 
     def initialize(  # type: ignore[override]  # one kind of router, and options passed on
-        self, router: RequestRouter, **options: Any
+        self, router: RequestRouter, *, proxies: Proxies | None = None, **options: Any
     ) -> None:
         super().initialize(router, **options)
         self._router, self._unjoined, self._rotation = router, router.unjoined, router.rotation
+        self._proxies, self._proxy_headers = proxies, list[ProxyHeaders]()
         self._arrivals: Arrivals | None = None
         """Looks at connections first, where sockets do not go through Tornado."""
         if router.upgrade_handler is not None and self.ssl_options is None:
@@ -70,6 +74,10 @@ class UsherServer(HTTPServer):
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Start accepting connections."""
         accepted = self._accepted if self._arrivals is None else self._arrivals.accepted
+        if self._proxies is not None:
+            headers = ProxyHeaders(self._proxies, accepted)
+            self._proxy_headers.append(headers)
+            accepted = headers.accepted
         for sock in sockets:
             self._listening.append((sock, add_accept_handler(sock, accepted)))
 
@@ -80,6 +88,8 @@ class UsherServer(HTTPServer):
             remove()
             sock.close()
         self._listening.clear()
+        for headers in self._proxy_headers:
+            headers.close()
 
     def _accepted(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
         """Handle a connection where none is examined for plain handshakes."""

@@ -16,6 +16,14 @@ export class Problem extends Error {
 const TIMEOUT_MS = 15_000;
 const NEEDS_PROOF = 'step_up_needed';
 
+/** Answers by path. early.js may make it, or may come after this.
+ *  @returns {Map<string, Promise<Response|null>>} */
+function early() {
+  const place = /** @type {any} */ (globalThis);
+  place.usherEarly ??= new Map();
+  return place.usherEarly;
+}
+
 export class Api {
   /** @param {import('./usher.js').UsherClient} client renews the cookies */
   constructor(client) { this.client = client; }
@@ -178,14 +186,22 @@ export class Api {
     return this.#once(method, path, body);
   }
 
-  /** What early.js has asked for, once.  @param {string} method  @param {string} path
-   *  @returns {Promise<Response|null>|undefined} */
+  /** What early.js has asked for or the page came with, once.  @param {string} method
+   *  @param {string} path  @returns {Promise<Response|null>|undefined} */
   #early(method, path) {
-    const early = /** @type {any} */ (globalThis).usherEarly;
-    const asked = method === 'GET' ? early?.get(path) : undefined;
-    early?.delete(path);
+    const asked = method === 'GET' ? early().get(path) : undefined;
+    early().delete(path);
     return asked;
   }
+
+  /** The next call of `path` has this answer, which the page came with.
+   *  @param {string} path  @param {object} content */
+  bring(path, content) {
+    early().set(path, Promise.resolve(new Response(JSON.stringify(content))));
+  }
+
+  /** Nothing that came early for one user is there for the next. */
+  forgetEarly() { early().clear(); }
 
   /** @param {string} method  @param {string} path  @param {object} [body]
    *  @returns {Promise<any>} */

@@ -1,7 +1,7 @@
 /** The page: who is signed in decides what is shown. `App` is also what the areas are handed. */
 
 import { Api } from './api.js';
-import { Areas } from './areas.js';
+import { Areas, parseAddress } from './areas.js';
 import { ConnectionView } from './connection.js';
 import { byId, setText } from './dom.js';
 import { Door, start } from './door.js';
@@ -154,6 +154,7 @@ export class App {
     this.areas.stop();
     this.user = null;
     this.frames = [];
+    this.api.forgetEarly();
     this.providers.ready();
     setText(byId('account-name'), '');
     for (const id of ['loading', 'account', 'signed-in', 'notice']) byId(id).hidden = true;
@@ -225,6 +226,10 @@ function keepHint(is) {
   } catch {} // as above
 }
 
-const { user } = start;
-start.user = null;
-new App().start(user);
+const { user, sessions } = start;
+start.user = start.sessions = null;
+const app = new App();
+if (sessions && ['', 'account'].includes(parseAddress(location.hash).name)) {
+  app.api.bring('/api/sessions', { items: sessions });
+}
+app.start(user);

@@ -95,6 +95,7 @@ class Settings(Limits, frozen=True, kw_only=True):
     mail_templates: Path | None = None
     email_verification: VerificationMode = "optional"
     step_up_seconds: float = 900.0
+    proxy_protocol: bool = False
     signup: SignupMode = "open"
     email_domains: tuple[str, ...] = ()
     app_audiences: tuple[str, ...] = ()
@@ -167,6 +168,7 @@ def load(environ: Mapping[str, str], argv: Sequence[str], program: str = PROGRAM
         public_url=sources.optional(table.PUBLIC_URL),
         allowed_origins=sources.value(table.ALLOWED_ORIGINS),
         trusted_proxies=sources.value(table.TRUSTED_PROXIES),
+        proxy_protocol=sources.value(table.PROXY_PROTOCOL) == "on",
         limit_signups=sources.value(table.LIMIT_SIGNUPS),
         limit_wrong_signins=sources.value(table.LIMIT_WRONG_SIGNINS),
         limit_signins=sources.value(table.LIMIT_SIGNINS),
@@ -203,14 +205,22 @@ def load(environ: Mapping[str, str], argv: Sequence[str], program: str = PROGRAM
         embedded=database_url is None or redis_url is None,
         **read_limits(sources.value),
     )
+    _check_pairs(settings, sources)
+    sources.refuse_unknown_of_providers()
+    warnings = [*sources.warnings(), *_warnings_for(settings)]
+    return _with_data_dir(settings, warnings, sources.name(table.DATA_DIR))
+
+
+def _check_pairs(settings: Settings, sources: Sources) -> None:
+    """Check the settings that need another one."""
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         missing = table.TLS_KEY if settings.tls_key is None else table.TLS_CERTIFICATE
         raise sources.missing(missing, f"{missing.meaning}; TLS needs both")
     if settings.smtp_url is not None and settings.mail_from is None:
         raise sources.missing(table.MAIL_FROM, f"{TAKES_FROM}; SMTP_URL needs it")
-    sources.refuse_unknown_of_providers()
-    warnings = [*sources.warnings(), *_warnings_for(settings)]
-    return _with_data_dir(settings, warnings, sources.name(table.DATA_DIR))
+    if settings.proxy_protocol and not settings.trusted_proxies:
+        takes = f"{table.TRUSTED_PROXIES.meaning}; PROXY_PROTOCOL=on needs it"
+        raise sources.missing(table.TRUSTED_PROXIES, takes)
 
 
 def error_line(error: SettingError) -> str:

@@ -134,6 +134,13 @@ TRUSTED_PROXIES = Setting(
     "none",
     is_list=True,
 )
+PROXY_PROTOCOL = Setting(
+    "PROXY_PROTOCOL",
+    values.choice("off", "on"),
+    "off",
+    "whether connections from TRUSTED_PROXIES begin with a PROXY header (version 1 or 2): on or "
+    "off; for proxies that forward bytes, not HTTP requests",
+)
 LIMIT_SIGNUPS = Setting(
     "LIMIT_SIGNUPS",
     values.count(0, values.MAX_LIMIT),
@@ -348,6 +355,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     PUBLIC_URL,
     ALLOWED_ORIGINS,
     TRUSTED_PROXIES,
+    PROXY_PROTOCOL,
     LIMIT_SIGNUPS,
     LIMIT_WRONG_SIGNINS,
     LIMIT_SIGNINS,

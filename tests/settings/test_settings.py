@@ -214,6 +214,7 @@ BAD = {
     "ALLOWED_ORIGINS": ["*", "null", "a.example", "https://*.example", "https://h/x", "https://a,",
                         "https://u:p@h", "https://a https://b", "ftp://h"],
     "TRUSTED_PROXIES": ["x", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1,", "*", "proxy.example"],
+    "PROXY_PROTOCOL": ["", "v2", "true", "on,off"],
     "OAUTH_PROVIDERS": ["google,", "goo gle", "a_b", "9x", "a/b", "GOOGLE,google", "../x"],
 }  # fmt: skip
 SECONDS = [setting.name for setting in SETTINGS if setting.name.endswith("_SECONDS")]
@@ -433,6 +434,15 @@ def test_half_a_role_mapping_stops_the_start(there: str, missing: str) -> None:
     line = line_for(environ)
     assert line.startswith(f"usher: USHER_OAUTH_GOOGLE_{missing}: got nothing, takes ")
     assert line.endswith(f"; {there} needs it")
+
+
+def test_proxy_headers_need_a_proxy_to_believe() -> None:
+    line = line_for({"USHER_PROXY_PROTOCOL": "on"})
+    assert line.startswith("usher: USHER_TRUSTED_PROXIES: got nothing, takes addresses")
+    assert line.endswith("; PROXY_PROTOCOL=on needs it")
+    settings = read({"USHER_PROXY_PROTOCOL": "on", "USHER_TRUSTED_PROXIES": "10.0.0.5"})
+    assert settings.proxy_protocol
+    assert not read({"USHER_TRUSTED_PROXIES": "10.0.0.5"}).proxy_protocol
 
 
 @pytest.mark.parametrize("environ", [{}, {"USHER_PORT": "x", "USHER_OAUTH_PROVIDERS": "!"}])

@@ -23,6 +23,23 @@ def need(what: str, *names: str) -> Path:
     return Path(found)
 
 
+def find_program(name: str, package: str) -> Path:
+    """A program of tests/field, also where only root has its folder on PATH. Without it the test is
+    skipped, in CI too: not every distribution has each of them.
+
+    Args:
+        package: Debian's.
+    """
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    found = shutil.which(name, path=path)
+    return Path(found) if found else absent(f"{name} is not here: apt-get install {package}")
+
+
+def absent(reason: str) -> NoReturn:
+    """Skip the test for what not every machine can have, in CI too."""
+    pytest.skip(reason)
+
+
 def missing(reason: str) -> NoReturn:
     """Skip the test for what this machine lacks; in CI it fails."""
     if os.environ.get("CI") == "true":  # a check that CI leaves out is a check nobody makes
