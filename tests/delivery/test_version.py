@@ -57,7 +57,7 @@ def test_a_version_that_npm_or_pip_would_read_differently_is_refused(
 
 
 def test_usher_tells_its_version_on_the_command_line_at_the_start_and_in_its_metrics() -> None:
-    command = [sys.executable, ROOT / "server.py", "--version"]
+    command = [sys.executable, str(ROOT / "server.py"), "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == f"usher {VERSION}\n"
     with usher("sqlite") as server:
