@@ -143,6 +143,6 @@ async def test_of_users_who_are_all_in_the_same_channels_only_what_is_asked_is_r
         asked = [*zip(members, channels, strict=True), (members[0], channels[0])]
         condition = many._is_one_of(asked)
         query = ChannelMember.select().where(condition)
-        assert await parts.database.read(lambda db: query.count(db)) == len(members)
+        assert await parts.database.read(query.count) == len(members)
         granted = await parts.database.read(grants_of_pairs, asked)
         assert [had is not None and had.right for had in granted] == [Right.WRITE] * len(asked)
