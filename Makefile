@@ -12,7 +12,7 @@ PEERS_NODE := benchmarks/peers/node
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --prefer-binary --constraint constraints.txt
-SOURCES := $(wildcard server.py practice_provider.py) handlers models services tests benchmarks clients deploy $(wildcard examples)
+SOURCES := $(wildcard server.py practice_provider.py) handlers models services conformance tests benchmarks clients deploy $(wildcard examples)
 # Two workers per core, at most 12 (tests/conftest.py): most tests wait for servers most of the time.
 PYTEST_ARGS ?= -n auto --dist loadfile
 ARGS ?=

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from handlers.base import Site
 from handlers.cookies import CookieJar
+from handlers.direct.direct_tickets import DirectTickets
 from handlers.http.oauth import load_pages
 from handlers.http_server import UsherServer
 from handlers.page_files import PageFiles
@@ -268,17 +269,18 @@ def _open(
     services: Services, origins: Origins, listeners: Sequence[socket.socket], tls: Tls | None
 ) -> tuple[UsherServer, SocketContext]:
     chosen = services.infrastructure.settings
-    cookies = CookieJar(origins.secure, chosen.cookie_name_prefix)
+    cookies = CookieJar(origins.secure, chosen.cookie_name_prefix, origins.path)
     proxies = Proxies(chosen.trusted_proxies)
     context = SocketContext(services, {**EVENTS, **ROOM_EVENTS}, proxies=proxies)
     branding = Branding(chosen.app_name, chosen.app_logo, chosen.app_accent)
-    files = PageFiles(STATIC, branding)
+    files = PageFiles(STATIC, branding, origins.path)
     site = Site(services, origins, proxies, cookies, load_pages(files), files, branding)
     upgrades = UpgradeHandler(context, origins, cookies, proxies)
     application = make_application(site, {"context": context, "upgrades": upgrades})
     direct = None if chosen.through_tornado else upgrades
     server = UsherServer(
-        RequestRouter(application, direct, context.unjoined, UnderWay()),
+        RequestRouter(application, direct, context.unjoined, UnderWay(), chosen.path_prefix),
+        tickets=DirectTickets(site),
         max_header_size=MAX_HEADER_BYTES,
         max_body_size=MAX_BODY_BYTES,
         idle_connection_timeout=IDLE_CONNECTION_SECONDS,

@@ -42,6 +42,8 @@ ROOMY = {
 }
 """All tests of a process come from one address; those of the limits set their own."""
 TORNADO = "sqlite-through-tornado"
+LOWEST_PORT = 10_000
+"""Of those that tests choose."""
 PATIENCE = 20.0
 """Seconds that anything may take on a busy machine before a test gives up."""
 
@@ -83,7 +85,7 @@ class Usher:
         self.url = ""
         """Where it listens."""
         self.origin = ""
-        """Where browsers reach it: PUBLIC_URL, or the same."""
+        """The origin of PUBLIC_URL, or the same."""
         self.pages = ""
         """The URL on the start screen, and the base of links in mails."""
         self.output: list[str] = []
@@ -114,7 +116,7 @@ class Usher:
         self.url = reported.get("Listens", reported["Open"])
         self.pages = reported["Open"]
         by_default = "USHER_PUBLIC_URL" not in self.environment
-        self.origin = self.url if by_default else reported["Open"]
+        self.origin = self.url if by_default else "/".join(reported["Open"].split("/")[:3])
 
     def _read(self, ready: queue.Queue[dict[str, str]]) -> None:
         assert self.process.stdout is not None
@@ -172,10 +174,25 @@ class Usher:
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on just now. The system gives it to no connection, which could be
+    in the way before it is used, or while whoever listens on it is started again."""
+    while True:
+        port = LOWEST_PORT + secrets.randbelow(_first_given() - LOWEST_PORT)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def _first_given() -> int:
+    """The lowest port that the system gives to connections."""
+    try:
+        text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
+    except OSError:  # not Linux: as IANA has it
+        return 49_152
+    return max(LOWEST_PORT + 1000, int(text.split()[0]))
 
 
 @contextmanager
