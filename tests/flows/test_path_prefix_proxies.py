@@ -294,8 +294,8 @@ def test_the_client_for_javascript_takes_the_whole_url(place: Place, path: str) 
         const { status } = await usher.fetch('/api/auth/me');
         console.log(JSON.stringify([session.user.id === id, me.id === id, messages, status]));
     """
-    known = {"URL": place.url + path, "EMAIL": address(), "SECRET": PASSWORD}
-    status, out, err = run_script(script, **known)
+    url = place.url + path
+    status, out, err = run_script(script, URL=url, EMAIL=address(), SECRET=PASSWORD)
     assert (status, err) == (0, "")
     assert json.loads(out) == [True, True, [], 401]
 
