@@ -88,7 +88,7 @@ from handlers.http.who_calls import (
     VerifyHandler,
 )
 from handlers.operations import segment
-from handlers.page.front_page import FrontPageHandler
+from handlers.page.front_page import FrontPageHandler, WithoutSlashHandler
 from handlers.page.sign_in_page import (
     LogoHandler,
     MailPageHandler,
@@ -222,6 +222,8 @@ def make_application(site: Site, sockets: dict[str, Any]) -> web.Application:
         (r"/brand/logo", LogoHandler, handed),
         (r"/", FrontPageHandler, handed),
     ]
+    if site.origins.path:  # without the slash, which browsers resolve relative URLs by
+        routes.append((re.escape(site.origins.path), WithoutSlashHandler, handed))
     return web.Application(
         routes,
         default_handler_class=UnknownRoute,

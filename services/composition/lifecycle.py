@@ -66,7 +66,7 @@ def _begin_loops(services: Services) -> None:
     async def renew() -> None:
         await services.nodes.renew()
         await services.pool.renew(c.session for c in services.hub if c.connection.is_open)
-        services.session_watch.renew()
+        await services.session_watch.renew()
         await services.presence.renew()
 
     async def ping() -> None:
