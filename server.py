@@ -80,16 +80,20 @@ leave no circle."""
 log = logging.getLogger("usher")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the server until it is stopped, or one command. Returns the exit status."""
+def main(argv: Sequence[str] | None = None, program: str = command_line.PROGRAM) -> int:
+    """Run the server until it is stopped, or one command. Returns the exit status.
+
+    Args:
+        program: the name by which it was started, for --help.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     worker: Worker | None = None
     doing = "start"
     try:
         worker = take_worker(arguments)
-        call = command_line.parse(arguments) if worker is None else None
+        call = command_line.parse(arguments, program) if worker is None else None
         doing = call.command.name if call is not None else doing
-        chosen = settings.load(os.environ, arguments if call is None else call.settings)
+        chosen = settings.load(os.environ, arguments if call is None else call.settings, program)
         with _logging(chosen, worker) as handler:
             if call is not None:
                 logging.getLogger().setLevel(logging.WARNING)

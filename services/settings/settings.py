@@ -23,6 +23,7 @@ from services.errors import SettingError
 from services.secret import Secret
 from services.settings import table
 from services.settings.branding import DEFAULT_NAME, Colour, Logo, read_logo
+from services.settings.command_line import PROGRAM
 from services.settings.data_dir import prepare_data_dir
 from services.settings.generated_keys import (
     ENCRYPTION_KEYS_FILE,
@@ -41,7 +42,9 @@ from services.settings.sources import Sources
 PublicUrlPath = Literal["kept", "stripped"]
 SignupMode = Literal["open", "invite", "closed"]
 VerificationMode = Literal["off", "optional", "required"]
-VERSION = "0.1.0"
+VERSION = "1.1.0"
+"""Of this installation. `python -m deploy.version NEW` writes it here, into the clients and the
+chart."""
 EXIT_STATUS = 2
 DATABASE_FILE = "usher.db"
 
@@ -139,7 +142,7 @@ class Settings(Limits, frozen=True, kw_only=True):
         )
 
 
-def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
+def load(environ: Mapping[str, str], argv: Sequence[str], program: str = PROGRAM) -> Settings:
     """Read and check every setting, then create DATA_DIR and the keys if they are needed.
 
     If a setting is invalid, nothing is printed and nothing is created.
@@ -147,12 +150,13 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
     Args:
         environ: the environment, usually `os.environ`.
         argv: the command line without the program's name and without a command.
+        program: the name of Usher for --help.
 
     Raises:
         SettingError: a setting is invalid; see `exit_with`.
         SystemExit: after --help or --version, with status 0.
     """
-    sources = Sources(environ, argv, VERSION)
+    sources = Sources(environ, argv, VERSION, program)
     database_url = sources.optional(table.DATABASE_URL)
     redis_url = sources.optional(table.REDIS_URL)
     public_url = sources.optional(table.PUBLIC_URL)
@@ -322,6 +326,8 @@ def _warnings_for(settings: Settings) -> list[str]:
             f"{WILDCARD_HOSTS[settings.host]} or localhost can sign in; set PUBLIC_URL to the "
             "address that browsers use"
         )
+    if settings.public_url_path == "stripped" and not (url and urlsplit(url).path):
+        cautions.append("PUBLIC_URL_PATH is stripped, and PUBLIC_URL has no path: it has no effect")
     smtp = settings.smtp_url
     if smtp is not None and smtp.tls == "none" and not is_loopback(smtp.host):
         cautions.append(

@@ -18,7 +18,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
@@ -62,6 +62,9 @@ class Usher:
     """Whether it has a Python of its own; otherwise it is forked by one that has imported it
     (preloaded.py)."""
 
+    program: Sequence[str] = ()
+    """The command that starts it, if it is not server.py of this repository."""
+
     def __init__(self, database: str, **settings: object) -> None:
         self._stack = ExitStack()
         if database == TORNADO:
@@ -94,7 +97,9 @@ class Usher:
             raise
 
     def _start(self) -> None:
-        self.process = start_server(self.environment, from_scratch=self.from_scratch)
+        self.process = start_server(
+            self.environment, from_scratch=self.from_scratch, program=self.program
+        )
         ready: queue.Queue[dict[str, str]] = queue.Queue()
         self._reader = threading.Thread(target=self._read, args=(ready,), daemon=True)
         self._reader.start()
