@@ -151,7 +151,7 @@ def _arrivals(
 def _work(link: CDPSession) -> float:
     """Milliseconds of the main thread until now."""
     metrics: list[dict[str, Any]] = link.send("Performance.getMetrics")["metrics"]
-    return 1000 * sum(one["value"] for one in metrics if one["name"] in WORK)
+    return 1000 * sum(float(one["value"]) for one in metrics if one["name"] in WORK)
 
 
 def _at(ordered: list[float], share: float) -> float:
