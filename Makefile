@@ -12,13 +12,13 @@ PEERS_NODE := benchmarks/peers/node
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --prefer-binary --constraint constraints.txt
-SOURCES := $(wildcard server.py practice_provider.py) handlers models services tests benchmarks clients deploy $(wildcard examples)
+SOURCES := $(wildcard server.py practice_provider.py) handlers models services conformance tests benchmarks clients deploy $(wildcard examples)
 # Two workers per core, at most 12 (tests/conftest.py): most tests wait for servers most of the time.
 PYTEST_ARGS ?= -n auto --dist loadfile
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-tls run-with-idp test test-slow test-field test-delivery test-providers conformance soak fuzz lint format bench bench-peers peers instructions clean redis chromium proxies field-programs valgrind
+.PHONY: help run run-tls run-with-idp test test-slow test-field test-delivery release test-providers conformance soak fuzz lint format bench bench-peers peers instructions clean redis chromium proxies field-programs valgrind
 
 help:
 	@echo "make run           start the server          ARGS='--port 9000'"
@@ -27,7 +27,8 @@ help:
 	@echo "make test          run the tests             PYTEST_ARGS='-n 4 -k tokens'"
 	@echo "make test-slow     run the tests that are slow on purpose"
 	@echo "make test-field    run Usher with the programs of docs/field.md around it"
-	@echo "make test-delivery  check deploy/ with Helm and hadolint"
+	@echo "make test-delivery  build and install a release; check deploy/ with Helm and hadolint"
+	@echo "make release       build what is published, into dist/   ARGS='--out FOLDER'"
 	@echo "make test-providers  run Usher with real OpenID providers   ARGS='--write canaille'"
 	@echo "make conformance   run a conformance suite of RFC 6455"
 	@echo "make soak          run 5,000 sockets for 20 minutes with a fault each minute   ARGS=…"
@@ -54,15 +55,19 @@ test: $(VENV)/.dev redis chromium proxies
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.dev redis chromium proxies field-programs
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow --ignore tests/delivery $(PYTEST_ARGS)
 
 # Those of `make test-slow` that run the programs of docs/field.md.
 test-field: $(VENV)/.dev redis proxies field-programs
 	$(BIN)/python -m pytest -m slow tests/field $(PYTEST_ARGS)
 
-# deploy/ with Helm and hadolint, which `make test` does without.
+# A release, installed, and deploy/ with Helm and hadolint; `make test` does without these.
 test-delivery: $(VENV)/.delivery redis
-	$(BIN)/python -m pytest tests/delivery $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "slow or not slow" tests/delivery $(PYTEST_ARGS)
+
+# Wheel, source archive, the packages of both clients, an SBOM and SHA256SUMS: docs/deploy.md. Needs npm.
+release: $(VENV)/.release
+	@$(BIN)/python -m deploy.release $(ARGS)
 
 # From npm, PyPI and Debian, into a temporary folder; some minutes.
 test-providers: $(VENV)/.dev redis
@@ -113,7 +118,7 @@ instructions: $(VENV)/.dev redis valgrind
 	$(BIN)/python -m benchmarks.instructions $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(FUZZ_VENV) $(PEERS_VENV) $(PEERS_NODE)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf dist $(VENV) $(FUZZ_VENV) $(PEERS_VENV) $(PEERS_NODE)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A half-made environment is worse than none: pip missing from it shows up much later.
@@ -139,7 +144,11 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt requirements-practice.txt co
 	$(INSTALL) -r requirements-dev.txt
 	@touch $@ $(VENV)/.runtime $(VENV)/.practice
 
-$(VENV)/.delivery: requirements-delivery.txt $(VENV)/.dev
+$(VENV)/.release: requirements-release.txt $(VENV)/.dev
+	$(INSTALL) -r requirements-release.txt
+	@touch $@
+
+$(VENV)/.delivery: requirements-delivery.txt $(VENV)/.release
 	$(INSTALL) -r requirements-delivery.txt
 	@touch $@
 

@@ -1,5 +1,7 @@
 /** Calls to Usher's HTTP API. */
 
+import { at } from './here.js';
+
 /** An error as the server describes it (RFC 9457), or code `unreachable`. */
 export class Problem extends Error {
   /** @param {number} status  @param {any} [body]  @param {boolean} [signedOut] */
@@ -118,6 +120,8 @@ export class Api {
     return new Blob([JSON.stringify(content, null, 2)], { type: 'application/json' });
   };
   me = () => this.#call('GET', '/api/auth/me');
+  /** Of this page's own token, which no script reads. */
+  claims = () => this.#call('GET', '/api/auth/claims');
   sessions = () => this.#call('GET', '/api/sessions');
   /** Those that ended before their time, with the reason. */
   endedSessions = () => this.#call('GET', '/api/sessions?ended=true');
@@ -151,7 +155,7 @@ export class Api {
 
   /** Nobody signs in here before the address is confirmed.  @returns {Promise<any>} never */
   #toMailbox() {
-    location.assign('/confirm-email');
+    location.assign(at('/confirm-email'));
     return new Promise(() => {});
   }
 
@@ -208,7 +212,7 @@ export class Api {
   async #once(method, path, body) {
     let answer;
     try {
-      answer = await this.#early(method, path) ?? await fetch(path, {
+      answer = await this.#early(method, path) ?? await fetch(at(path), {
         method, credentials: 'same-origin', signal: AbortSignal.timeout(TIMEOUT_MS),
         headers: body ? { 'Content-Type': 'application/json' } : {},
         body: body && JSON.stringify(body),

@@ -6,6 +6,7 @@ import { ConnectionView } from './connection.js';
 import { byId, setText } from './dom.js';
 import { Door, start } from './door.js';
 import { wireRevealButtons } from './forms.js';
+import { home, keptAs } from './here.js';
 import { Providers } from './providers.js';
 import { StepUpDialog } from './step-up.js';
 import { ask, toast } from './ui.js';
@@ -16,7 +17,7 @@ import { goodbye } from './words.js';
 
 const RESCUE_PAUSE_MS = 30_000;
 const MAX_FRAMES = 200;
-const HINT = 'usher.signed-in';
+const HINT = keptAs('usher.signed-in');
 
 export class App {
   #signedIn = false;
@@ -32,12 +33,12 @@ export class App {
 
   constructor() {
     this.name = document.body.dataset.name ?? '';
-    this.client = new UsherClient();
+    this.client = new UsherClient({ baseUrl: home });
     this.api = new Api(this.client);
-    this.providers = new Providers(this.api, { next: '/' }, start.providers);
+    this.providers = new Providers(this.api, { next: home }, start.providers);
     const dialog = new StepUpDialog(this.api, this.providers);
     this.api.confirm = (methods) => dialog.ask(methods);
-    this.door = new Door(this.api, { next: '/' }, ({ user }) => {
+    this.door = new Door(this.api, { next: home }, ({ user }) => {
       this.isFirst = start.is_first && user.role === 'admin';
       this.#showSignedIn(user, true);
     });

@@ -3,5 +3,5 @@
    The sessions themselves come with the page. */
 if (!location.hash.startsWith('#/') || location.hash.startsWith('#/account')) {
   const path = '/api/sessions?ended=true';
-  (globalThis.usherEarly ??= new Map()).set(path, fetch(path).catch(() => null));
+  (globalThis.usherEarly ??= new Map()).set(path, fetch(`.${path}`).catch(() => null));
 }

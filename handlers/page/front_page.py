@@ -63,11 +63,22 @@ class FrontPageHandler(PageHandler):
             return None, None
 
 
+class WithoutSlashHandler(BaseHandler):
+    """The path of PUBLIC_URL without the slash at its end, as people type it."""
+
+    def get(self) -> None:
+        query = f"?{self.request.query}" if self.request.query else ""
+        self.set_status(308)
+        self.set_header("Location", self.site.origins.home + query)
+
+    head = get
+
+
 async def start_of(handler: BaseHandler, user: Profile | None = None) -> Start:
     """What a page brings along. `user`: who is signed in."""
     rules = handler.services.registration.rules
     ways = [
-        Way(provider.name, provider.title, f"/oauth/{provider.name}/login")
+        Way(provider.name, provider.title, handler.at(f"/oauth/{provider.name}/login"))
         for provider in handler.services.oauth.providers
     ]
     try:

@@ -47,12 +47,13 @@ class SignInPageHandler(OAuthHandler):
         )
 
     def _next(self) -> str:
-        """The URL to go to after the sign-in; `/` if the given one is not of an allowed origin."""
+        """The URL to go to after the sign-in; the front page if the given one is not of an allowed
+        origin."""
         asked = self.given().get("next", [])
         try:
-            return checked_next(asked[0], self.site.origins) if len(asked) == 1 else "/"
+            return checked_next(asked[0], self.site.origins) if len(asked) == 1 else self.next
         except BadRequest:
-            return "/"
+            return self.next
 
     def _elsewhere_shown(self) -> str:
         """The host of the next page, if it is of another origin."""

@@ -115,8 +115,16 @@ PUBLIC_URL = Setting(
     "PUBLIC_URL",
     values.public_url,
     None,
-    "URL at which browsers reach the server; its own origin and the token issuer",
+    "URL at which browsers reach the server, perhaps below a path of its host "
+    "(https://example.org/usher); its own origin and the token issuer",
     "http://HOST:PORT",
+)
+PUBLIC_URL_PATH = Setting(
+    "PUBLIC_URL_PATH",
+    values.choice("kept", "stripped"),
+    "kept",
+    "what the proxy in front does with the path of PUBLIC_URL: kept (it passes requests on with "
+    "it) or stripped (without it)",
 )
 ALLOWED_ORIGINS = Setting(
     "ALLOWED_ORIGINS",
@@ -353,6 +361,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     HISTORY_MESSAGES,
     HISTORY_SECONDS,
     PUBLIC_URL,
+    PUBLIC_URL_PATH,
     ALLOWED_ORIGINS,
     TRUSTED_PROXIES,
     PROXY_PROTOCOL,

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.browser.states import EMPTY, LOOK
 from tests.browser.states_rooms import STATES
-from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled
+from tests.support.accessibility import cut_off, low_contrast, nameless, repeated_ids, spilled
 from tests.support.browser import Visitor, chromium, visitors
 from tests.support.npm import npm_packages
 from tests.support.server import Usher, sign_up, usher
@@ -66,8 +66,10 @@ def test_a_state_can_be_used_by_everybody(name: str, visitor: Visitor, axe: str)
     page = STATES[name](visitor).page
     looked_at(page, axe, "light", 1280)
     looked_at(page, axe, "dark", 360)
+    assert cut_off(page) == []
     page.set_viewport_size({"width": 320, "height": 640})
     assert spilled(page) == []
+    assert cut_off(page) == []
     assert nameless(page) == []
     assert repeated_ids(page) == []
 

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from models.channel import Channel
+from models.channel import Channel, ChannelMember
 from services.grants import many, personal
 from services.grants import queries as queries_of_one
 from services.grants.many import grants_of_pairs, personal_grants_of_many
@@ -128,3 +128,21 @@ async def test_rights_looked_up_together_are_those_looked_up_alone(database_url:
         assert await asyncio.gather(*asked) == wanted
         assert wanted[pairs.index((readers[0].id, public.id))] is not None
         assert None in wanted
+
+
+@pytest.mark.gen_test
+async def test_of_users_who_are_all_in_the_same_channels_only_what_is_asked_is_read(
+    database_url: str,
+) -> None:
+    async with node(database_url) as parts:
+        owner, *members = [await parts.user(f"User {number}") for number in range(5)]
+        channels = [(await parts.channels.create(owner, f"C{number}")).id for number in range(4)]
+        for channel in channels:
+            for member in members:
+                await parts.channels.put_member(owner, channel, member)
+        asked = [*zip(members, channels, strict=True), (members[0], channels[0])]
+        condition = many._is_one_of(asked)
+        query = ChannelMember.select().where(condition)
+        assert await parts.database.read(query.count) == len(members)
+        granted = await parts.database.read(grants_of_pairs, asked)
+        assert [had is not None and had.right for had in granted] == [Right.WRITE] * len(asked)

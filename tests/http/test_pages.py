@@ -143,7 +143,7 @@ def test_the_page_holds_nothing_that_its_policy_forbids() -> None:
     assert re.findall(r"""\s(?:style|on[a-z]+)=["']""", page) == []
     sources = re.findall(r"""(?:src|href)=["']([^"']+)["']""", page)
     assert sources
-    assert [s for s in sources if not s.startswith(("/", "#", "{{ file("))] == []
+    assert [s for s in sources if not s.startswith(("{{ root }}/", "#", "{{ file("))] == []
 
 
 def test_everything_that_the_page_names_is_there(server: Usher) -> None:

@@ -149,15 +149,19 @@ def preloadable(environment: Mapping[str, str]) -> bool:
 
 
 def start_server(
-    environment: Mapping[str, str], *, from_scratch: bool = False
+    environment: Mapping[str, str],
+    *,
+    from_scratch: bool = False,
+    program: Sequence[str] = (),
 ) -> Forked | subprocess.Popen[str]:
     """A server, with its stdout and stderr in the pipe `stdout`.
 
     Args:
         from_scratch: not forked, even where that shows no difference.
+        program: the command, if it is not server.py of this repository.
     """
-    command = [sys.executable, "server.py"]
-    if from_scratch or not preloadable(environment):
+    command = list(program) or [sys.executable, "server.py"]
+    if program or from_scratch or not preloadable(environment):
         return subprocess.Popen(
             command,
             cwd=ROOT,

@@ -1,0 +1,79 @@
+"""Signing in with an OpenID provider, and logging out at it (the back channel)."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from conformance.http import Http
+from conformance.socket import Socket
+from conformance.trial import Trial
+from conformance.verdict import Broken, expect, same
+
+SENT_ON = frozenset({302, 303})
+
+
+class Visit:
+    """A new user of the provider, in a browser."""
+
+    def __init__(self, trial: Trial, http: Http) -> None:
+        self._trial, self.http = trial, http
+        self.provider = trial.provider()
+        self.subject = f"conformance-{secrets.token_hex(8)}"
+        self.email = f"{self.subject}@{trial.target.email_domain}"
+        self.sid = ""
+
+    async def sign_in(self) -> Socket:
+        """The whole flow; returns a socket that has joined by cookie."""
+        path = f"/oauth/{self.provider.settings.name}/login"
+        answer = await self.http.call("GET", path)
+        expect(answer.status_code in SENT_ON, f"GET {path}: status {answer.status_code}")
+        location = answer.headers.get("Location", "")
+        back, self.sid = self.provider.authorize(location, self.subject, self.email)
+        parts = urlsplit(back)
+        answer = await self.http.call("GET", f"{parts.path}?{parts.query}")
+        expect(answer.status_code in SENT_ON, f"GET {parts.path}: status {answer.status_code}")
+        socket = await self._trial.by_cookie(self.http)
+        await socket.event("joined")
+        return socket
+
+    async def log_out(self, *, forged: bool = False) -> int:
+        """The provider tells of its logout; returns the status of the response."""
+        token = self.provider.logout_token(self.subject, self.sid, forged=forged)
+        path = f"/oauth/{self.provider.settings.name}/backchannel-logout"
+        stranger = await self._trial.nobody()
+        return (await stranger.call("POST", path, form={"logout_token": token})).status_code
+
+    async def delete(self) -> None:
+        """Delete the account; not part of what is checked."""
+        with suppress(Broken):
+            await self.sign_in()
+            await self.http.call("DELETE", "/api/auth/me")
+
+
+async def sign_in(trial: Trial) -> None:
+    visit = Visit(trial, await trial.visitor())
+    await (await visit.sign_in()).alive()
+    found = await visit.http.do("GET", "/api/auth/me")
+    same(found.get("email"), visit.email, "e-mail address of who signed in")
+    await visit.delete()
+
+
+async def log_out(trial: Trial) -> None:
+    visit = Visit(trial, await trial.visitor())
+    near = await visit.sign_in()
+    far = await trial.by_cookie(visit.http, node=trial.target.far)
+    await far.event("joined")
+    status = await visit.log_out()
+    expect(status in {200, 204}, f"status of the back-channel logout: {status}")
+    await trial.all_closed([near, far])
+    await visit.delete()
+
+
+async def forged_log_out(trial: Trial) -> None:
+    visit = Visit(trial, await trial.visitor())
+    socket = await visit.sign_in()
+    same(await visit.log_out(forged=True), 400, "status of a forged back-channel logout")
+    await socket.alive()
+    await visit.delete()
