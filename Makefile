@@ -17,6 +17,9 @@ SOURCES := $(wildcard server.py practice_provider.py) handlers models services c
 PYTEST_ARGS ?= -n auto --dist loadfile
 ARGS ?=
 
+# Where this is set, each worker and server would compile every file anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run run-tls run-with-idp test test-slow test-field test-delivery release test-providers conformance soak fuzz lint format bench bench-peers peers instructions clean redis chromium proxies field-programs valgrind
 
