@@ -18,7 +18,7 @@ PYTEST_ARGS ?= -n auto --dist loadfile
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-tls run-with-idp test test-slow test-delivery test-providers conformance soak fuzz lint format bench bench-peers peers instructions clean redis chromium proxies valgrind
+.PHONY: help run run-tls run-with-idp test test-slow test-clients test-delivery test-providers conformance soak fuzz lint format bench bench-peers peers instructions clean redis chromium proxies valgrind
 
 help:
 	@echo "make run           start the server          ARGS='--port 9000'"
@@ -26,6 +26,7 @@ help:
 	@echo "make run-with-idp  start it with a practice provider, to try signing in with one"
 	@echo "make test          run the tests             PYTEST_ARGS='-n 4 -k tokens'"
 	@echo "make test-slow     run the tests that are slow on purpose"
+	@echo "make test-clients  run clients in many languages and with many libraries   ARGS='--write'"
 	@echo "make test-delivery  check deploy/ with Helm and hadolint"
 	@echo "make test-providers  run Usher with real OpenID providers   ARGS='--write canaille'"
 	@echo "make conformance   run a conformance suite of RFC 6455"
@@ -54,6 +55,17 @@ test: $(VENV)/.dev redis chromium proxies
 
 test-slow: $(VENV)/.dev redis chromium proxies
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+# Compilers and libraries of many languages: about 2 GB from Debian, PyPI and npm.
+test-clients: $(VENV)/.dev redis
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends $$($(BIN)/python -m tests.languages --packages); \
+	else \
+	  echo "usher: not root or no apt-get; languages whose tools are not here are skipped" >&2; \
+	fi
+	$(BIN)/python -m pytest -m 'slow or not slow' tests/examples/test_join.py tests/languages
+	$(BIN)/python -m tests.languages $(ARGS)
 
 # deploy/ with Helm and hadolint, which `make test` does without.
 test-delivery: $(VENV)/.delivery redis
