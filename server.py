@@ -21,6 +21,7 @@ from pathlib import Path
 
 from handlers.base import Site
 from handlers.cookies import CookieJar
+from handlers.direct.direct_tickets import DirectTickets
 from handlers.http.oauth import load_pages
 from handlers.http_server import UsherServer
 from handlers.page_files import PageFiles
@@ -34,6 +35,7 @@ from handlers.websocket.upgrade import MAX_BODY_BYTES, UpgradeHandler
 from services.composition import container, supervising
 from services.composition import lifecycle as running
 from services.composition.container import Services
+from services.composition.heap import use_one_arena
 from services.composition.infrastructure import (
     close_connections,
     open_infrastructure,
@@ -78,16 +80,20 @@ leave no circle."""
 log = logging.getLogger("usher")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the server until it is stopped, or one command. Returns the exit status."""
+def main(argv: Sequence[str] | None = None, program: str = command_line.PROGRAM) -> int:
+    """Run the server until it is stopped, or one command. Returns the exit status.
+
+    Args:
+        program: the name by which it was started, for --help.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     worker: Worker | None = None
     doing = "start"
     try:
         worker = take_worker(arguments)
-        call = command_line.parse(arguments) if worker is None else None
+        call = command_line.parse(arguments, program) if worker is None else None
         doing = call.command.name if call is not None else doing
-        chosen = settings.load(os.environ, arguments if call is None else call.settings)
+        chosen = settings.load(os.environ, arguments if call is None else call.settings, program)
         with _logging(chosen, worker) as handler:
             if call is not None:
                 logging.getLogger().setLevel(logging.WARNING)
@@ -103,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if chosen.processes > 1 and worker is None:
                 run_loop(supervise(chosen, arguments, handler))
             else:
+                use_one_arena(os.environ)
                 run_loop(serve(chosen, reread, handler, worker))
     except WorkerFailed as error:
         sys.stderr.write(f"{error.line}\n")
@@ -264,22 +271,24 @@ def _open(
     services: Services, origins: Origins, listeners: Sequence[socket.socket], tls: Tls | None
 ) -> tuple[UsherServer, SocketContext]:
     chosen = services.infrastructure.settings
-    cookies = CookieJar(origins.secure, chosen.cookie_name_prefix)
+    cookies = CookieJar(origins.secure, chosen.cookie_name_prefix, origins.path)
     proxies = Proxies(chosen.trusted_proxies)
     context = SocketContext(services, {**EVENTS, **ROOM_EVENTS}, proxies=proxies)
     branding = Branding(chosen.app_name, chosen.app_logo, chosen.app_accent)
-    files = PageFiles(STATIC, branding)
+    files = PageFiles(STATIC, branding, origins.path)
     site = Site(services, origins, proxies, cookies, load_pages(files), files, branding)
     upgrades = UpgradeHandler(context, origins, cookies, proxies)
     application = make_application(site, {"context": context, "upgrades": upgrades})
     direct = None if chosen.through_tornado else upgrades
     server = UsherServer(
-        RequestRouter(application, direct, context.unjoined, UnderWay()),
+        RequestRouter(application, direct, context.unjoined, UnderWay(), chosen.path_prefix),
+        tickets=DirectTickets(site),
         max_header_size=MAX_HEADER_BYTES,
         max_body_size=MAX_BODY_BYTES,
         idle_connection_timeout=IDLE_CONNECTION_SECONDS,
         body_timeout=BODY_SECONDS,
         ssl_options=tls.context if tls is not None else None,
+        proxies=proxies if chosen.proxy_protocol else None,
     )
     server.add_sockets(listeners)
     return server, context

@@ -39,7 +39,9 @@ ABOUT_USERS = frozenset(
         "member.removed",
     )
 )
-"""Kinds whose last name in the path is a user's."""
+"""Kinds whose last name in the path is a user's; except a member who is added by address."""
+ABOUT_MEMBERS = frozenset(("member.set", "member.removed"))
+"""Those of them below a channel, whose id is the first name in the path."""
 ABOUT_ONESELF = frozenset(("factor.added", "factor.codes_made", "passkey.added"))
 """Kinds whose subject is the caller, whatever the call answers."""
 MAX_USER_AGENT = 200
@@ -71,7 +73,11 @@ class ApiHandler(BaseHandler):
         if not kind:
             return
         path = list(self.path_args)
-        subject = path.pop() if path and kind in ABOUT_USERS else ""
+        subject = ""
+        if kind in ABOUT_MEMBERS and len(path) == 1:  # whose id only the answer has
+            subject = str(getattr(result, "id", ""))
+        elif path and kind in ABOUT_USERS:
+            subject = path.pop()
         target = path[0] if path else str(getattr(result, "id", ""))
         if not self.path_args:  # the caller's own account, or a new one
             subject = getattr(getattr(result, "user", None), "id", "")

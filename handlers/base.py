@@ -91,6 +91,10 @@ class BaseHandler(web.RequestHandler):
         """The caller that each request's tasks work for."""
         return self.services.infrastructure.database.callers
 
+    def at(self, path: str) -> str:
+        """Where the browser finds a path of this server: below the path of PUBLIC_URL."""
+        return self.site.origins.path + path
+
     def address(self) -> ClientAddress:
         """The client's address. Forwarded addresses are used only from trusted proxies."""
         # Without `xheaders` Tornado returns the peer of the connection and ignores headers.

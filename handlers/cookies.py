@@ -1,16 +1,22 @@
 """The cookies of a browser: their names and attributes.
 
 HttpOnly keeps tokens from scripts on the page. SameSite keeps other sites from using them. The
-name prefixes on https keep other hosts of the domain from setting them (ASVS 3.4).
+name prefixes on https keep other hosts of the domain from setting them (ASVS 3.4). Where PUBLIC_URL
+has a path, the access token's cookie still has the path "/", as `__Host-` requires: RFC 6265bis
+(sections 4.1.2.4 and 8.5) gives no protection by paths, and what keeps two installations on one
+host apart is the name (docs/adr/0009-path-prefix.md).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from math import ceil
 
 from tornado.web import RequestHandler
 
 REFRESH_PATH = "/api/auth"
+_REQUEST_KEY = re.compile("[0-9a-f]{12}")
 DEVICE_SECONDS = 400 * 86_400
 """The longest that browsers keep a cookie (RFC 6265bis section 5.5)."""
 
@@ -22,16 +28,27 @@ class CookieJar:
         secure: whether browsers reach this server by https.
         prefix: COOKIE_NAME_PREFIX. Cookies are not separated by port (RFC 6265 section 8.5), so
             two servers on one host would sign each other's users out.
+        path: that of PUBLIC_URL, `/usher` say, or empty.
     """
 
-    def __init__(self, secure: bool, prefix: str = "") -> None:
-        self._secure = secure
+    def __init__(self, secure: bool, prefix: str = "", path: str = "") -> None:
+        self._secure, self._refresh_path = secure, path + REFRESH_PATH
         host, safe = ("__Host-", "__Secure-") if secure else ("", "")
         self.access = f"{host}{prefix}access_token"
         # __Host- requires the path "/", which a refresh token should not have.
         self.refresh = f"{safe}{prefix}refresh_token"
         self.device = f"{safe}{prefix}device"
         self.authorization_request = f"{host}{prefix}oauth_"
+
+    def authorization_requests(self, names: Iterable[str]) -> list[str]:
+        """Those of these cookie names that are of authorization requests of this installation.
+        Another one on this host may have a COOKIE_NAME_PREFIX that begins alike."""
+        stem = self.authorization_request
+        return [
+            name
+            for name in names
+            if name.startswith(stem) and _REQUEST_KEY.fullmatch(name, len(stem)) is not None
+        ]
 
     def set_access(self, handler: RequestHandler, token: str, seconds: float) -> None:
         """Set the cookie of the access token, for a number of seconds."""
@@ -50,7 +67,7 @@ class CookieJar:
         handler.set_cookie(
             self.refresh,
             token,
-            path=REFRESH_PATH,
+            path=self._refresh_path,
             httponly=True,
             samesite="Strict",
             secure=self._secure,
@@ -62,7 +79,7 @@ class CookieJar:
         handler.set_cookie(
             self.device,
             kept,
-            path=REFRESH_PATH,
+            path=self._refresh_path,
             httponly=True,
             samesite="Strict",
             secure=self._secure,
@@ -96,5 +113,9 @@ class CookieJar:
             self.access, path="/", httponly=True, samesite="Lax", secure=self._secure
         )
         handler.clear_cookie(
-            self.refresh, path=REFRESH_PATH, httponly=True, samesite="Strict", secure=self._secure
+            self.refresh,
+            path=self._refresh_path,
+            httponly=True,
+            samesite="Strict",
+            secure=self._secure,
         )

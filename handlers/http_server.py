@@ -17,6 +17,10 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.netutil import add_accept_handler
 
+from handlers.direct.direct_calls import DirectCalls
+from handlers.direct.direct_tickets import DirectTickets
+from handlers.direct.plain_call import plain_calls_below
+from handlers.proxy_protocol import ProxyHeaders
 from handlers.request_router import RequestRouter
 from handlers.streams import (
     SEND_BUFFER_BYTES,
@@ -28,11 +32,14 @@ from handlers.streams import (
 )
 from handlers.tls import Tls, limit_handshake
 from handlers.websocket.arrivals import Arrival, Arrivals, first_bytes, overdue
-from handlers.websocket.plain_head import forwarded_for
+from handlers.websocket.plain_head import forwarded_for, plain_head_below
 from services.errors import Overdue, RateLimited
+from services.settings.proxies import Proxies
 from services.websocket.connection import READ_BYTES
 
 HEAD_END = b"\r\n\r\n"
+IDLE_SECONDS = 3600.0
+"""How long a connection may be without a request, if that is not said: Tornado's default."""
 
 log = logging.getLogger("usher.http")
 
@@ -42,14 +49,22 @@ class UsherServer(HTTPServer):
 
     Args:
         router: the root router. The server itself tracks connections with a request in progress.
+        proxies: the proxies whose connections begin with a PROXY header; None if no proxy's do.
+        tickets: answers plain requests for tickets, where sockets do not go through Tornado.
         options: options of HTTPServer.
     """
 
     def initialize(  # type: ignore[override]  # one kind of router, and options passed on
-        self, router: RequestRouter, **options: Any
+        self,
+        router: RequestRouter,
+        *,
+        proxies: Proxies | None = None,
+        tickets: DirectTickets | None = None,
+        **options: Any,
     ) -> None:
         super().initialize(router, **options)
         self._router, self._unjoined, self._rotation = router, router.unjoined, router.rotation
+        self._proxies, self._proxy_headers = proxies, list[ProxyHeaders]()
         self._arrivals: Arrivals | None = None
         """Looks at connections first, where sockets do not go through Tornado."""
         if router.upgrade_handler is not None and self.ssl_options is None:
@@ -59,6 +74,18 @@ class UsherServer(HTTPServer):
                 router.under_way,
                 self._handle_arrival,
                 self._refuse_with_one_write,
+                plain_head_below(router.prefix),
+            )
+        self._direct: DirectCalls | None = None
+        if self._arrivals is not None and tickets is not None:
+            self._direct = DirectCalls(
+                tickets,
+                plain_calls_below(router.prefix),
+                self._unjoined,
+                self._rotation,
+                self._arrivals.readers,
+                self._hand_to_tornado,
+                self.conn_params.header_timeout or IDLE_SECONDS,
             )
         self._listening: list[tuple[socket.socket, Callable[[], None]]] = []
         self._counted: dict[object, str] = {}
@@ -70,6 +97,10 @@ class UsherServer(HTTPServer):
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Start accepting connections."""
         accepted = self._accepted if self._arrivals is None else self._arrivals.accepted
+        if self._proxies is not None:
+            headers = ProxyHeaders(self._proxies, accepted)
+            self._proxy_headers.append(headers)
+            accepted = headers.accepted
         for sock in sockets:
             self._listening.append((sock, add_accept_handler(sock, accepted)))
 
@@ -80,6 +111,8 @@ class UsherServer(HTTPServer):
             remove()
             sock.close()
         self._listening.clear()
+        for headers in self._proxy_headers:
+            headers.close()
 
     def _accepted(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
         """Handle a connection where none is examined for plain handshakes."""
@@ -101,13 +134,28 @@ class UsherServer(HTTPServer):
         if not network:  # a trusted proxy, which forwards the client's address
             fields = {"X-Forwarded-For": forwarded_for(first)}
             network = self._unjoined.network(arrival.peer, fields)
-        self._rotation.start(network, partial(self._begin, arrival, network, HEAD_END in first))
+        self._rotation.start(network, partial(self._begin, arrival, network, first))
 
-    def _begin(self, arrival: Arrival, network: str, has_request: bool) -> None:
+    def _begin(self, arrival: Arrival, network: str, first: bytes) -> None:
         late = overdue(arrival, asyncio.get_running_loop().time())
         if late is not None and self.ssl_options is None:
             self._refuse_overdue(arrival, late)
             return
+        direct = self._direct
+        if direct is not None and (call := direct.read_call(first)) is not None:
+            direct.begin(arrival, network, call)
+        else:
+            self._hand_to_tornado(arrival, network, HEAD_END in first)
+
+    def _hand_to_tornado(
+        self, arrival: Arrival, network: str, has_turn: bool, unsent: bytes = b""
+    ) -> None:
+        """Let Tornado serve a connection.
+
+        Args:
+            has_turn: whether a request has come whose turn it is.
+            unsent: the rest of the answer to an earlier request.
+        """
         with contextlib.suppress(OSError):  # some systems refuse it once the client has left
             arrival.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         options = {"max_buffer_size": self.max_buffer_size, "read_chunk_size": self.read_chunk_size}
@@ -129,10 +177,12 @@ class UsherServer(HTTPServer):
             )
         else:
             stream = AnsweringStream(arrival.sock, **options)
-            if has_request:  # this is its turn: it does not wait for another behind a crowd
+            if has_turn:  # this is its turn: it does not wait for another behind a crowd
                 self._router.begun.add(stream)
         if arrival.group:
             self._counted[stream] = arrival.group
+        if unsent:
+            stream.write(unsent)
         self.handle_stream(stream, arrival.address)
 
     def _refuse_overdue(self, arrival: Arrival, late: Overdue) -> None:
@@ -202,10 +252,12 @@ class UsherServer(HTTPServer):
             await asyncio.wait_for(self._rotation.idle(), seconds)
         seconds = max(0.0, end - loop.time())
         self._draining = True
+        drains = [self._drain_requests(seconds)]
         if self._arrivals is not None:
-            await asyncio.gather(self._arrivals.drain(seconds), self._drain_requests(seconds))
-        else:
-            await self._drain_requests(seconds)
+            drains.append(self._arrivals.drain(seconds))
+        if self._direct is not None:
+            drains.append(self._direct.drain(seconds))
+        await asyncio.gather(*drains)
 
     async def _drain_requests(self, seconds: float) -> None:
         for connection in tuple(self._connections):

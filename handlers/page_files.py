@@ -63,11 +63,15 @@ class PageFile:
 class PageFiles:
     """The files of a folder, by their paths.
 
+    Args:
+        path: that of PUBLIC_URL, `/usher` say, or empty.
+
     Attributes:
         version: of all of them together; another one for other files or other colours.
     """
 
-    def __init__(self, folder: Path, branding: Branding) -> None:
+    def __init__(self, folder: Path, branding: Branding, path: str = "") -> None:
+        self.path = path
         texts = {
             path.relative_to(folder).as_posix(): path.read_bytes()
             for path in sorted(folder.rglob("*"))
@@ -96,7 +100,7 @@ class PageFiles:
             KeyError: there is no such file.
         """
         self._built[name]
-        return f"/static/{self.version}/{name}"
+        return f"{self.path}/static/{self.version}/{name}"
 
 
 def compressed(encoding: str, content: bytes) -> bytes:

@@ -6,16 +6,19 @@ headers, or with each piece of its body.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable
 
 from tornado import httputil
 
 from handlers.websocket.plain_head import SOCKET_PATH
-from handlers.websocket.target import origin_form
+from handlers.websocket.target import target_below
 from handlers.websocket.unjoined import UnjoinedConnections
 from handlers.websocket.upgrade import MAX_BODY_BYTES, UpgradeHandler, refuse
-from services.errors import BadRequest, TooLarge
+from services.errors import BadRequest, NotFound, TooLarge
 from services.event_loop.rotation import Rotation, UnderWay
+
+log = logging.getLogger("usher.http")
 
 
 class RequestRouter(httputil.HTTPServerConnectionDelegate):
@@ -25,6 +28,7 @@ class RequestRouter(httputil.HTTPServerConnectionDelegate):
         upgrade_handler: None if sockets use Tornado's application, which has a route for them.
         unjoined: knows the network that a request comes from.
         under_way: counts requests, by network.
+        prefix: what the path of every request begins with, `/usher` say; the routes do not have it.
     """
 
     def __init__(
@@ -33,9 +37,11 @@ class RequestRouter(httputil.HTTPServerConnectionDelegate):
         upgrade_handler: UpgradeHandler | None,
         unjoined: UnjoinedConnections,
         under_way: UnderWay,
+        prefix: str = "",
     ) -> None:
         self._application, self.upgrade_handler = application, upgrade_handler
         self.unjoined, self.under_way = unjoined, under_way
+        self.prefix, self.target = prefix, target_below(prefix)
         self.rotation = Rotation(under_way)
         """Begins requests."""
         self.begun: set[object] = set()
@@ -96,8 +102,9 @@ class _Request(httputil.HTTPMessageDelegate):
         has_turn = stream in self._router.begun
         self._router.begun.discard(stream)
         try:
-            start_line = origin_form(start_line, headers)
-        except BadRequest as error:
+            start_line = self._router.target(start_line, headers)
+        except (BadRequest, NotFound) as error:
+            log.info("%s: %s", error.code, error.evidence)
             refuse(error, start_line, self._request_conn)
             return None
         direct = self._router.upgrade_handler

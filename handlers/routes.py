@@ -15,7 +15,7 @@ from handlers.account.mail_links import (
     EmailVerifyHandler,
     ForgotHandler,
 )
-from handlers.account.me import ExportHandler, MeHandler
+from handlers.account.me import ClaimsHandler, ExportHandler, MeHandler
 from handlers.account.passkeys import (
     PasskeyHandler,
     PasskeyLogInHandler,
@@ -88,7 +88,7 @@ from handlers.http.who_calls import (
     VerifyHandler,
 )
 from handlers.operations import segment
-from handlers.page.front_page import FrontPageHandler
+from handlers.page.front_page import FrontPageHandler, WithoutSlashHandler
 from handlers.page.sign_in_page import (
     LogoHandler,
     MailPageHandler,
@@ -125,6 +125,7 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/auth/logout", LogOutHandler),
     ("/api/auth/me", MeHandler),
     ("/api/auth/me/export", ExportHandler),
+    ("/api/auth/claims", ClaimsHandler),
     ("/api/auth/password", PasswordHandler),
     ("/api/auth/password/forgot", ForgotHandler),
     ("/api/auth/password/reset", PasswordResetHandler),
@@ -221,6 +222,8 @@ def make_application(site: Site, sockets: dict[str, Any]) -> web.Application:
         (r"/brand/logo", LogoHandler, handed),
         (r"/", FrontPageHandler, handed),
     ]
+    if site.origins.path:  # without the slash, which browsers resolve relative URLs by
+        routes.append((re.escape(site.origins.path), WithoutSlashHandler, handed))
     return web.Application(
         routes,
         default_handler_class=UnknownRoute,

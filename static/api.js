@@ -1,5 +1,7 @@
 /** Calls to Usher's HTTP API. */
 
+import { at } from './here.js';
+
 /** An error as the server describes it (RFC 9457), or code `unreachable`. */
 export class Problem extends Error {
   /** @param {number} status  @param {any} [body]  @param {boolean} [signedOut] */
@@ -15,6 +17,14 @@ export class Problem extends Error {
 
 const TIMEOUT_MS = 15_000;
 const NEEDS_PROOF = 'step_up_needed';
+
+/** Answers by path. early.js may make it, or may come after this.
+ *  @returns {Map<string, Promise<Response|null>>} */
+function early() {
+  const place = /** @type {any} */ (globalThis);
+  place.usherEarly ??= new Map();
+  return place.usherEarly;
+}
 
 export class Api {
   /** @param {import('./usher.js').UsherClient} client renews the cookies */
@@ -110,6 +120,8 @@ export class Api {
     return new Blob([JSON.stringify(content, null, 2)], { type: 'application/json' });
   };
   me = () => this.#call('GET', '/api/auth/me');
+  /** Of this page's own token, which no script reads. */
+  claims = () => this.#call('GET', '/api/auth/claims');
   sessions = () => this.#call('GET', '/api/sessions');
   /** Those that ended before their time, with the reason. */
   endedSessions = () => this.#call('GET', '/api/sessions?ended=true');
@@ -143,7 +155,7 @@ export class Api {
 
   /** Nobody signs in here before the address is confirmed.  @returns {Promise<any>} never */
   #toMailbox() {
-    location.assign('/confirm-email');
+    location.assign(at('/confirm-email'));
     return new Promise(() => {});
   }
 
@@ -178,21 +190,29 @@ export class Api {
     return this.#once(method, path, body);
   }
 
-  /** What early.js has asked for, once.  @param {string} method  @param {string} path
-   *  @returns {Promise<Response|null>|undefined} */
+  /** What early.js has asked for or the page came with, once.  @param {string} method
+   *  @param {string} path  @returns {Promise<Response|null>|undefined} */
   #early(method, path) {
-    const early = /** @type {any} */ (globalThis).usherEarly;
-    const asked = method === 'GET' ? early?.get(path) : undefined;
-    early?.delete(path);
+    const asked = method === 'GET' ? early().get(path) : undefined;
+    early().delete(path);
     return asked;
   }
+
+  /** The next call of `path` has this answer, which the page came with.
+   *  @param {string} path  @param {object} content */
+  bring(path, content) {
+    early().set(path, Promise.resolve(new Response(JSON.stringify(content))));
+  }
+
+  /** Nothing that came early for one user is there for the next. */
+  forgetEarly() { early().clear(); }
 
   /** @param {string} method  @param {string} path  @param {object} [body]
    *  @returns {Promise<any>} */
   async #once(method, path, body) {
     let answer;
     try {
-      answer = await this.#early(method, path) ?? await fetch(path, {
+      answer = await this.#early(method, path) ?? await fetch(at(path), {
         method, credentials: 'same-origin', signal: AbortSignal.timeout(TIMEOUT_MS),
         headers: body ? { 'Content-Type': 'application/json' } : {},
         body: body && JSON.stringify(body),

@@ -1,11 +1,12 @@
 /** The page: who is signed in decides what is shown. `App` is also what the areas are handed. */
 
 import { Api } from './api.js';
-import { Areas } from './areas.js';
+import { Areas, parseAddress } from './areas.js';
 import { ConnectionView } from './connection.js';
 import { byId, setText } from './dom.js';
 import { Door, start } from './door.js';
 import { wireRevealButtons } from './forms.js';
+import { home, keptAs } from './here.js';
 import { Providers } from './providers.js';
 import { StepUpDialog } from './step-up.js';
 import { ask, toast } from './ui.js';
@@ -16,7 +17,7 @@ import { goodbye } from './words.js';
 
 const RESCUE_PAUSE_MS = 30_000;
 const MAX_FRAMES = 200;
-const HINT = 'usher.signed-in';
+const HINT = keptAs('usher.signed-in');
 
 export class App {
   #signedIn = false;
@@ -32,12 +33,12 @@ export class App {
 
   constructor() {
     this.name = document.body.dataset.name ?? '';
-    this.client = new UsherClient();
+    this.client = new UsherClient({ baseUrl: home });
     this.api = new Api(this.client);
-    this.providers = new Providers(this.api, { next: '/' }, start.providers);
+    this.providers = new Providers(this.api, { next: home }, start.providers);
     const dialog = new StepUpDialog(this.api, this.providers);
     this.api.confirm = (methods) => dialog.ask(methods);
-    this.door = new Door(this.api, { next: '/' }, ({ user }) => {
+    this.door = new Door(this.api, { next: home }, ({ user }) => {
       this.isFirst = start.is_first && user.role === 'admin';
       this.#showSignedIn(user, true);
     });
@@ -154,6 +155,7 @@ export class App {
     this.areas.stop();
     this.user = null;
     this.frames = [];
+    this.api.forgetEarly();
     this.providers.ready();
     setText(byId('account-name'), '');
     for (const id of ['loading', 'account', 'signed-in', 'notice']) byId(id).hidden = true;
@@ -225,6 +227,10 @@ function keepHint(is) {
   } catch {} // as above
 }
 
-const { user } = start;
-start.user = null;
-new App().start(user);
+const { user, sessions } = start;
+start.user = start.sessions = null;
+const app = new App();
+if (sessions && ['', 'account'].includes(parseAddress(location.hash).name)) {
+  app.api.bring('/api/sessions', { items: sessions });
+}
+app.start(user);

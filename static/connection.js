@@ -24,10 +24,8 @@ export class ConnectionView {
   /** Once a second: what counts down. */
   #tick() {
     const { state } = this.client;
-    let text = stateText(state);
-    if (state.name === 'waiting') {
-      text += `, next attempt in ${duration((state.retryAt - Date.now()) / 1000)}`;
-    }
-    setText(byId('state-text'), text);
+    setText(byId('state-name'), stateText(state));
+    setText(byId('state-more'), state.name === 'waiting'
+      ? `, next attempt in ${duration((state.retryAt - Date.now()) / 1000)}` : '');
   }
 }

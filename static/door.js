@@ -10,7 +10,7 @@ const FORMS = ['sign-in-form', 'sign-up-form'];
 
 /** What the page came with: who is signed in, and what the way in needs.
  *  @type {{user: any, signup: string, is_first: boolean,
- *    providers: import('./providers.js').Provider[]}} */
+ *    providers: import('./providers.js').Provider[], sessions: any[]|null}} */
 export const start = JSON.parse(document.body.dataset.start ?? '{}');
 delete document.body.dataset.start; // nothing of this user stays here for the next
 

@@ -3,6 +3,7 @@
 import { Api } from './api.js';
 import { byId } from './dom.js';
 import { onSubmit, resetForm, showFormError, wireRevealButtons } from './forms.js';
+import { home } from './here.js';
 import { UsherClient } from './usher.js';
 
 const VIEWS = ['ask', 'sent', 'act', 'done', 'refused'];
@@ -14,7 +15,7 @@ class MailPage {
     const { name, page } = document.body.dataset;
     this.name = name ?? '';
     this.page = page ?? '';
-    this.api = new Api(new UsherClient());
+    this.api = new Api(new UsherClient({ baseUrl: home }));
     window.addEventListener('hashchange', () => this.#take());
     wireRevealButtons();
     if (byId('ask')) this.#wireAsking();

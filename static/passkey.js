@@ -1,8 +1,9 @@
 /** Passkeys of this browser (WebAuthn), in the JSON forms that the server speaks. */
 
 import { make } from './dom.js';
+import { keptAs } from './here.js';
 
-const KNOWN = 'usher.passkey';
+const KNOWN = keptAs('usher.passkey');
 
 /** Whether this page can use passkeys: an address of numbers cannot. */
 export const canUsePasskeys = () => (

@@ -3,6 +3,7 @@
 import { Api } from './api.js';
 import { byId } from './dom.js';
 import { markWeakPassword, onSubmit, resetForm, showFormError, wireRevealButtons } from './forms.js';
+import { home } from './here.js';
 import { UsherClient } from './usher.js';
 
 class SetPasswordPage {
@@ -10,7 +11,7 @@ class SetPasswordPage {
 
   constructor() {
     this.name = document.body.dataset.name ?? '';
-    this.api = new Api(new UsherClient());
+    this.api = new Api(new UsherClient({ baseUrl: home }));
     window.addEventListener('hashchange', () => this.#take());
     wireRevealButtons();
     this.#wireForm();

@@ -4,6 +4,7 @@ import { Api } from './api.js';
 import { byId, setText } from './dom.js';
 import { Door, start } from './door.js';
 import { wireRevealButtons } from './forms.js';
+import { home } from './here.js';
 import { Providers } from './providers.js';
 import { UsherClient } from './usher.js';
 
@@ -13,10 +14,10 @@ class SignInPage {
   constructor() {
     const { name, next, native } = document.body.dataset;
     this.name = name ?? '';
-    this.next = next || '/';
+    this.next = next || home;
     /** @type {Record<string, string>|null} what a native app asked for */
     this.native = native ? JSON.parse(native) : null;
-    this.api = new Api(new UsherClient());
+    this.api = new Api(new UsherClient({ baseUrl: home }));
     const query = this.native ?? { next: this.next };
     this.providers = new Providers(this.api, query, start.providers);
     this.door = new Door(this.api, query, () => this.#goOn());

@@ -57,7 +57,7 @@ export class SignUpDoor {
     if (!way || !this.#invitation) return;
     event.preventDefault();
     const error = this.section.querySelector('.form-error');
-    const name = new URL(/** @type {HTMLAnchorElement} */ (way).href).pathname.split('/')[2];
+    const name = new URL(/** @type {HTMLAnchorElement} */ (way).href).pathname.split('/').at(-2) ?? '';
     error.textContent = '';
     try {
       const answer = await this.api.signUpWith(name, { ...this.query, ...this.extra });

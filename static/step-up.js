@@ -2,6 +2,7 @@
 
 import { make, setText } from './dom.js';
 import { markField, onSubmit, resetForm, showFormError } from './forms.js';
+import { home } from './here.js';
 import { canUsePasskeys, passkeySignature } from './passkey.js';
 
 const WRONG = {
@@ -79,7 +80,7 @@ export class StepUpDialog {
   async #waysToSignInAgain() {
     try {
       const [{ items }] = await Promise.all([this.api.linked(), this.providers.ready()]);
-      const query = { prompt: 'login', next: '/' };
+      const query = { prompt: 'login', next: home };
       return items.map((/** @type {any} */ { provider, title }) => (
         this.providers.way(provider, `Sign in again with ${title}`, query)))
         .filter((/** @type {HTMLAnchorElement|null} */ way) => way !== null);

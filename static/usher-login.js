@@ -14,10 +14,16 @@ export class CookieLogin {
   #renewals = 0;
 
   /** @param {{base: URL, fetch: typeof globalThis.fetch, timeoutMs: number}} options */
-  constructor(options) { this.options = options; }
+  constructor(options) {
+    this.options = options;
+    // The tabs of one origin share its locks and its storage. So do the servers that they use, each
+    // of which has cookies of its own: below different paths of one host, for instance.
+    const { href } = options.base;
+    this.lock = href === `${globalThis.location?.origin}/` ? REFRESH_LOCK : `${REFRESH_LOCK} ${href}`;
+  }
 
   /** Identifies the current cookies: it changes when they do. */
-  mark() { return `${this.#renewals} ${lastRefresh()}`; }
+  mark() { return `${this.#renewals} ${lastRefresh(this.lock)}`; }
 
   /** Refreshes the cookies, once at a time over all tabs, because a refresh token works only once.
    *  @returns {Promise<void>} */
@@ -27,23 +33,23 @@ export class CookieLogin {
   }
 
   async #refreshAlone() {
-    const before = lastRefresh();
+    const before = lastRefresh(this.lock);
     const asked = performance.now();
     let begun = false;
     const refresh = async () => {
       begun = true;
       await stored(asked);
-      if (lastRefresh() !== before) return; // another tab has refreshed the same cookies meanwhile
+      if (lastRefresh(this.lock) !== before) return; // another tab has refreshed the same cookies meanwhile
       const { expires_in: expiresIn } = await this.#post('api/auth/refresh');
       if (typeof expiresIn !== 'number') throw new UsherError('http_error');
       this.#renewals++;
-      markRefresh();
+      markRefresh(this.lock);
     };
     const locks = globalThis.navigator?.locks; // only in secure contexts
     if (!locks) return refresh();
     const signal = AbortSignal.timeout(this.options.timeoutMs);
     try {
-      await locks.request(REFRESH_LOCK, { signal }, refresh);
+      await locks.request(this.lock, { signal }, refresh);
     } catch (error) {
       if (begun) throw error;
       await refresh(); // a frozen tab may never release the lock; the server accepts two at once
@@ -216,18 +222,19 @@ function retryAfter(headers) {
   return seconds > 0 ? Math.min(seconds, LONGEST_PAUSE_SECONDS) : undefined;
 }
 
-/** @returns {string | null} changes with each refresh of any tab. It is not a time: if a clock were
- *  set back, later refreshes would count as already done. */
-function lastRefresh() {
+/** @param {string} lock  @returns {string | null} changes with each refresh of any tab. It is not a
+ *  time: if a clock were set back, later refreshes would count as already done. */
+function lastRefresh(lock) {
   try {
-    return localStorage.getItem(REFRESH_LOCK);
+    return localStorage.getItem(lock);
   } catch {
     return null; // Node, or storage is blocked
   }
 }
 
-function markRefresh() {
+/** @param {string} lock */
+function markRefresh(lock) {
   try {
-    localStorage.setItem(REFRESH_LOCK, Math.random().toString(36).slice(2));
+    localStorage.setItem(lock, Math.random().toString(36).slice(2));
   } catch {} // as above
 }

@@ -81,6 +81,7 @@ WINGS = {
     },
     "handlers.websocket": set(),
     "handlers.http": {"websocket"},
+    "handlers.direct": {"http", "websocket"},
     "handlers.administration": set(),
     "handlers.account": {"http"},
     "handlers.page": {"http"},

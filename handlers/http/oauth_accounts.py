@@ -52,7 +52,7 @@ class LinkAccount(msgspec.Struct):
     go after."""
 
     current_password: str | None = None
-    next: str = "/"
+    next: str | None = None
 
 
 class SignUpThere(msgspec.Struct):
@@ -60,7 +60,7 @@ class SignUpThere(msgspec.Struct):
     others: as in the query of `/oauth/{provider}/login`, for a native app."""
 
     invitation: str
-    next: str = "/"
+    next: str | None = None
     client: Client = "browser"
     redirect_uri: str | None = None
     code_challenge: str | None = None
@@ -86,7 +86,9 @@ class ProvidersHandler(ApiHandler):
     async def get(self) -> ProviderList:
         return ProviderList(
             [
-                ProviderItem(provider.name, provider.title, f"/oauth/{provider.name}/login")
+                ProviderItem(
+                    provider.name, provider.title, self.at(f"/oauth/{provider.name}/login")
+                )
                 for provider in self.services.oauth.providers
             ]
         )
@@ -117,7 +119,7 @@ class InvitedSignUpHandler(AuthorizationRequestHandler):
             given = {name: [text] for name, text in msgspec.structs.asdict(body).items() if text}
             listed = self.services.infrastructure.settings.native_redirect_uris
             native = read_request(given, listed)
-        next_ = checked_next(body.next, origins)
+        next_ = checked_next(body.next or origins.home, origins)
         rules = self.services.registration.rules
         invitation = await rules.check(body.invitation, self.address().ip)
         begun = await oauth.flow.begin(provider, next_, native=native, invitation=invitation)
@@ -166,10 +168,11 @@ class LinkHandler(AuthorizationRequestHandler):
         ),
     )
     async def post(self, provider: str, body: LinkAccount) -> GoThere:
-        next_ = checked_next(body.next, self.site.origins)
+        origins = self.site.origins
+        next_ = checked_next(body.next or origins.home, origins)
         self.services.oauth.providers.get(provider)  # before the password is verified
         if self.is_other_host():
-            here = self.site.origins.public_url
+            here = origins.public_url
             raise BadRequest("linking: at another name", detail=f"open {here} to link accounts")
         claims = self.identity.claims
         known_hash = await self._reauthenticate(claims, body.current_password)

@@ -6,6 +6,8 @@ import msgspec
 
 from handlers.api import ApiHandler
 from handlers.operations import operation
+from services.claims import Claims
+from services.composition.container import Services
 from services.errors import NotFound, StoreUnavailable
 from services.sessions.session_views import PastSession
 
@@ -37,6 +39,36 @@ class PastSessionList(msgspec.Struct, frozen=True):
     items: list[PastSession]
 
 
+async def sessions_of(services: Services, claims: Claims) -> list[Session]:
+    """The active login sessions of the user of `claims`, last used first.
+
+    Raises:
+        Unavailable: the database cannot answer.
+    """
+    rows = await services.login_sessions.active(claims.sub)
+    counts = await _live_sockets(services, claims.sub)
+    return [
+        Session(
+            **msgspec.structs.asdict(row),
+            live_sockets=counts.get(row.id, 0),
+            current=row.id == claims.sid,
+        )
+        for row in rows
+    ]
+
+
+async def _live_sockets(services: Services, user_id: str) -> dict[str, int]:
+    """Open sockets by login session; if Redis is unavailable, only those of this node."""
+    try:
+        return await services.pool.counts(user_id)
+    except StoreUnavailable:
+        counted: dict[str, int] = {}
+        for socket in services.hub.of_user(user_id):
+            sid = socket.session.login_session_id
+            counted[sid] = counted.get(sid, 0) + 1
+        return counted
+
+
 class SessionsHandler(ApiHandler):
     @operation(
         "The user's active login sessions, last used first; or those that ended recently.",
@@ -47,29 +79,7 @@ class SessionsHandler(ApiHandler):
         claims = self.identity.claims
         if self.get_query_argument("ended", "") == "true":
             return PastSessionList(await self.services.login_sessions.ended(claims.sub))
-        rows = await self.services.login_sessions.active(claims.sub)
-        counts = await self._live_sockets(claims.sub)
-        return SessionList(
-            [
-                Session(
-                    **msgspec.structs.asdict(row),
-                    live_sockets=counts.get(row.id, 0),
-                    current=row.id == claims.sid,
-                )
-                for row in rows
-            ]
-        )
-
-    async def _live_sockets(self, user_id: str) -> dict[str, int]:
-        """Open sockets by login session; if Redis is unavailable, only those of this node."""
-        try:
-            return await self.services.pool.counts(user_id)
-        except StoreUnavailable:
-            counted: dict[str, int] = {}
-            for socket in self.services.hub.of_user(user_id):
-                sid = socket.session.login_session_id
-                counted[sid] = counted.get(sid, 0) + 1
-            return counted
+        return SessionList(await sessions_of(self.services, claims))
 
     @operation("End every login session of the user but this one.", status=204)
     async def delete(self) -> None:

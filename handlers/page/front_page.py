@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from handlers.base import BaseHandler
 from handlers.http.pages import PageHandler, send_page
+from handlers.http.sessions import Session, sessions_of
 from services.errors import Unauthenticated, Unavailable
 from services.registration.registration import Mode
+from services.sessions.admission import Identity
 from services.sessions.session_views import Profile
 
 
@@ -27,29 +31,54 @@ class Start(msgspec.Struct, frozen=True):
             one can be renewed.
         signup: who may open an account.
         is_first: whether there is no account at all: the next one becomes the administrator.
+        sessions: the login sessions of `user`, which the first area shows; `None` if they are not
+            known.
     """
 
     user: Profile | None
     signup: Mode
     is_first: bool
     providers: list[Way]
+    sessions: list[Session] | None = None
 
 
 class FrontPageHandler(PageHandler):
     async def get(self) -> None:
-        user = await signed_in_user(self)
-        start = await start_of(self, user)
+        identity = await signed_in(self)
+        user, sessions = (None, None) if identity is None else await self._theirs(identity)
+        start = msgspec.structs.replace(await start_of(self, user), sessions=sessions)
         shown = msgspec.json.encode(start).decode()
         send_page(self, "index.html", user=user, start=shown, is_first=start.is_first)
 
     head = get
 
+    async def _theirs(self, identity: Identity) -> tuple[Profile | None, list[Session] | None]:
+        """Who is signed in, and where; the page asks for what is not known now."""
+        try:
+            return await asyncio.gather(
+                self.services.accounts.profile(identity.user_id),
+                sessions_of(self.services, identity.claims),
+            )
+        except (Unauthenticated, Unavailable):
+            return None, None
 
-async def start_of(handler: BaseHandler, user: Profile | None) -> Start:
+
+class WithoutSlashHandler(BaseHandler):
+    """The path of PUBLIC_URL without the slash at its end, as people type it."""
+
+    def get(self) -> None:
+        query = f"?{self.request.query}" if self.request.query else ""
+        self.set_status(308)
+        self.set_header("Location", self.site.origins.home + query)
+
+    head = get
+
+
+async def start_of(handler: BaseHandler, user: Profile | None = None) -> Start:
     """What a page brings along. `user`: who is signed in."""
     rules = handler.services.registration.rules
     ways = [
-        Way(provider.name, provider.title, f"/oauth/{provider.name}/login")
+        Way(provider.name, provider.title, handler.at(f"/oauth/{provider.name}/login"))
         for provider in handler.services.oauth.providers
     ]
     try:
@@ -59,14 +88,13 @@ async def start_of(handler: BaseHandler, user: Profile | None) -> Start:
     return Start(user, mode, is_first, ways)
 
 
-async def signed_in_user(handler: BaseHandler) -> Profile | None:
+async def signed_in(handler: BaseHandler) -> Identity | None:
     """Who has a valid access token in the cookie."""
     token = handler.get_cookie(handler.site.cookies.access)
     if not token:
         return None
-    services = handler.services
+    admission = handler.services.admission
     try:
-        identity = await services.admission.identify(services.admission.verify(token))
-        return await services.accounts.profile(identity.user_id)
+        return await admission.identify(admission.verify(token))
     except (Unauthenticated, Unavailable):
         return None

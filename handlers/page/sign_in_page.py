@@ -8,7 +8,7 @@ import msgspec
 from handlers.base import BaseHandler
 from handlers.http.oauth import OAuthHandler
 from handlers.http.pages import PageHandler, send_page
-from handlers.page.front_page import signed_in_user, start_of
+from handlers.page.front_page import signed_in, start_of
 from services.errors import BadRequest, NotFound
 from services.native.requests import (
     NativeRequest,
@@ -30,14 +30,14 @@ class SignInPageHandler(OAuthHandler):
         native = self.read_native()
         if native is None:
             self.next = self._next()
-            if await signed_in_user(self) is not None:
+            if await signed_in(self) is not None:
                 self.set_status(302)
                 self.go_to(self.next)
                 return
         send_page(
             self,
             "sign_in.html",
-            start=msgspec.json.encode(await start_of(self, None)).decode(),
+            start=msgspec.json.encode(await start_of(self)).decode(),
             next=self.next,
             goes_to=self._elsewhere_shown(),
             app=None if native is None else shown_target(native.redirect_uri),
@@ -47,12 +47,13 @@ class SignInPageHandler(OAuthHandler):
         )
 
     def _next(self) -> str:
-        """The URL to go to after the sign-in; `/` if the given one is not of an allowed origin."""
+        """The URL to go to after the sign-in; the front page if the given one is not of an allowed
+        origin."""
         asked = self.given().get("next", [])
         try:
-            return checked_next(asked[0], self.site.origins) if len(asked) == 1 else "/"
+            return checked_next(asked[0], self.site.origins) if len(asked) == 1 else self.next
         except BadRequest:
-            return "/"
+            return self.next
 
     def _elsewhere_shown(self) -> str:
         """The host of the next page, if it is of another origin."""

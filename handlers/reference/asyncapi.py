@@ -170,6 +170,7 @@ def _server(about: About) -> Json:
     url = urlsplit(about.public_url)
     return {
         "host": url.netloc,
+        **({"pathname": url.path} if url.path else {}),
         "protocol": "wss" if url.scheme == "https" else "ws",
         "description": "RFC 6455, version 13; with permessage-deflate if COMPRESSION is on.",
         "security": [

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from tornado.escape import xhtml_escape
@@ -70,6 +71,7 @@ def reference_page(openapi: Json, asyncapi: Json) -> bytes:
     """The page, as UTF-8."""
     template = Loader(str(TEMPLATES)).load("docs.html")
     return template.generate(
+        root=urlsplit(openapi["servers"][0]["url"]).path,
         openapi=openapi,
         asyncapi=asyncapi,
         groups=list(_groups(openapi)),

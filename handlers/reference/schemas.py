@@ -17,7 +17,7 @@ class About(msgspec.Struct, frozen=True):
 
     Attributes:
         version: of Usher.
-        public_url: an origin.
+        public_url: an origin, perhaps with a path.
         access_cookie: name of the cookie with the access token.
         refresh_cookie: name of the cookie with the refresh token.
     """

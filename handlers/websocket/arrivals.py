@@ -19,7 +19,7 @@ from itertools import takewhile
 from typing import Any
 
 from handlers.websocket import handshake
-from handlers.websocket.plain_head import MAX_PLAIN_BYTES, PlainHead, plain_head
+from handlers.websocket.plain_head import MAX_PLAIN_BYTES, PlainHead, ReadHead, plain_head
 from handlers.websocket.unjoined import UnjoinedConnections
 from handlers.websocket.upgrade import (
     OpeningHandshake,
@@ -91,6 +91,7 @@ class Arrivals:
         under_way: counts handshakes whose credential is being looked at, by network.
         to_tornado: handles all other connections, and receives their first bytes, unread.
         refuse: refuses and closes a connection beyond the limit of its address.
+        read_head: recognises plain handshakes.
     """
 
     def __init__(
@@ -100,10 +101,12 @@ class Arrivals:
         under_way: UnderWay,
         to_tornado: Callable[[Arrival, bytes], None],
         refuse: Callable[[socket.socket], None],
+        read_head: ReadHead = plain_head,
     ) -> None:
         self._upgrades, self._unjoined = upgrades, unjoined
         self._to_tornado, self._refuse_over_limit = to_tornado, refuse
-        self._shared, self._readers, self._loop = under_way, upgrades.readers, upgrades.loop
+        self._read_head = read_head
+        self._shared, self.readers, self._loop = under_way, upgrades.readers, upgrades.loop
         self._rotation = Rotation(under_way, HANDSHAKES_AT_ONCE)
         self._poll = select.poll()
         self._silent: dict[Arrival, None] = {}
@@ -126,7 +129,7 @@ class Arrivals:
             self._dispatch(arrival, first)
             return
         self._silent[arrival] = None
-        self._readers.add_reader(sock.fileno(), partial(self._on_readable, arrival))
+        self.readers.add_reader(sock.fileno(), partial(self._on_readable, arrival))
         if self._timer is None:
             self._timer = self._loop.call_later(SILENCE_SECONDS, self._pass_silent_to_tornado)
 
@@ -138,11 +141,11 @@ class Arrivals:
 
     def _dispatch(self, arrival: Arrival, first: bytes) -> None:
         """Dispatch a connection by its first bytes."""
-        head = plain_head(first)
+        head = self._read_head(first)
         if head is None:
             self._to_tornado(arrival, first)
             return
-        _read(arrival.sock, head.size)  # what is behind the head stays unread
+        read_away(arrival.sock, head.size)  # what is behind the head stays unread
         if self._rotation.begins_now():
             self._upgrade(arrival, head)
         else:
@@ -162,7 +165,7 @@ class Arrivals:
 
     def _forget(self, arrival: Arrival) -> None:
         del self._silent[arrival]
-        self._readers.remove_reader(arrival.sock.fileno())
+        self.readers.remove_reader(arrival.sock.fileno())
 
     # ---- the handshake ---------------------------------------------------------------------
 
@@ -233,7 +236,7 @@ class Arrivals:
         return bool(is_readable) and _peek(sock, 1) == b""
 
     def _refuse(self, arrival: Arrival, error: UsherError) -> None:
-        _read(arrival.sock, READ_BYTES)  # closing with unread bytes would reset the connection
+        read_away(arrival.sock, READ_BYTES)  # closing with unread bytes would reset the connection
         with contextlib.suppress(OSError):  # the client may have left
             arrival.sock.send(refusal_text(error))
         self._close(arrival)
@@ -286,7 +289,7 @@ def first_bytes(sock: socket.socket) -> bytes:
     return _peek(sock) or b""
 
 
-def _read(sock: socket.socket, most: int) -> bytes:
+def read_away(sock: socket.socket, most: int) -> bytes:
     """Read up to a number of received bytes; empty if there are none, or the connection is lost."""
     try:
         return sock.recv(most)

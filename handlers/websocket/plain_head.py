@@ -9,7 +9,7 @@ names, folded lines, a line end without CR, a repeated name, a body.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any, TypeAlias
 
 import msgspec
@@ -80,6 +80,9 @@ class PlainFields(Mapping[str, str]):
         return [] if value is None else [value]
 
 
+ReadHead: TypeAlias = "Callable[[bytes], PlainHead | None]"
+"""What parses the first bytes of a connection: `plain_head`, or one of `plain_head_below`."""
+
 Headers: TypeAlias = HTTPHeaders | PlainFields
 """The headers of a handshake, parsed by Tornado or by this module."""
 
@@ -96,6 +99,30 @@ def plain_head(data: bytes) -> PlainHead | None:
     """Parse the opening handshake at the start of `data`; None if it is incomplete or not plain."""
     if not data.startswith(_BEGINNING):
         return None
+    parsed = plain_lines(data)
+    if parsed is None:
+        return None
+    first, values, size = parsed
+    _, target, version, *more = (*first.split(" "), "", "")
+    if version != "HTTP/1.1" or more != ["", ""] or target.partition("?")[0] != SOCKET_PATH:
+        return None
+    if not _is_usual(values):
+        return None
+    return PlainHead(RequestStartLine("GET", target, version), PlainFields(values), size)
+
+
+def plain_lines(
+    data: bytes, also: Set[str] = frozenset()
+) -> tuple[str, dict[str, str], int] | None:
+    """The parts of the request head at the start of `data`; None if it is incomplete, or all
+    parsers might not read it alike.
+
+    Args:
+        also: names in lower case that are taken although a handshake may not have them.
+
+    Returns:
+        The first line, the values by lower-case name, and the size in bytes, with the empty line.
+    """
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return None
@@ -104,13 +131,28 @@ def plain_head(data: bytes) -> PlainHead | None:
     # Nothing but printable ASCII and whole line ends.
     if head.translate(None, _PRINTABLE) != b"\r\n" * len(lines):
         return None
-    _, target, version, *more = (*first.split(" "), "", "")
-    if version != "HTTP/1.1" or more != ["", ""] or target.partition("?")[0] != SOCKET_PATH:
-        return None
-    values = _values(lines)
-    if values is None or not _is_usual(values):
-        return None
-    return PlainHead(RequestStartLine("GET", target, version), PlainFields(values), end + 4)
+    values = _values(lines, also)
+    return None if values is None else (first, values, end + 4)
+
+
+def plain_head_below(prefix: str) -> ReadHead:
+    """`plain_head` where the path of every request begins with a prefix. The target of the head
+    that it returns does not.
+
+    Args:
+        prefix: `/usher`, say; empty for none.
+    """
+    if not prefix:
+        return plain_head
+    beginning = b"GET " + prefix.encode()
+
+    def read(data: bytes) -> PlainHead | None:
+        if not data.startswith(beginning):
+            return None
+        head = plain_head(b"GET " + data[len(beginning) :])
+        return head and PlainHead(head.start, head.fields, head.size + len(prefix))
+
+    return read
 
 
 def forwarded_for(data: bytes) -> str:
@@ -120,14 +162,16 @@ def forwarded_for(data: bytes) -> str:
     return b",".join(_FORWARDED_FOR.findall(head)).decode("latin-1").strip()
 
 
-def _values(lines: list[str]) -> dict[str, str] | None:
+def _values(lines: list[str], also: Set[str]) -> dict[str, str] | None:
     values: dict[str, str] = {}
     for line in lines:
         written, colon, value = line.partition(": ")
         name = _USUAL.get(written)
         if name is None:
             name = written.lower()
-            if name in _UNUSUAL or not name.replace("-", "").isalnum():
+            if name in _UNUSUAL and name not in also:
+                return None
+            if not name.replace("-", "").isalnum():
                 return None
         if not colon:
             return None

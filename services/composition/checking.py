@@ -132,7 +132,7 @@ async def _administrators(database: Database) -> Finding:
     said = f"{people}, administrators among them: {admins}"
     if admins:
         return Finding("accounts", "ok", said)
-    return Finding("accounts", "failed", said, "Run `server.py make-admin EMAIL`.")
+    return Finding("accounts", "failed", said, "Run the command `make-admin EMAIL`.")
 
 
 async def _redis(chosen: Settings) -> list[Finding]:

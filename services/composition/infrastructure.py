@@ -26,7 +26,7 @@ from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
 from services.secret import MASK, Secret
 from services.settings.data_dir import DataDirLock, running_server
-from services.settings.settings import Settings
+from services.settings.settings import VERSION, Settings
 from services.settings.values import TAKES_REDIS
 from services.storage.database import Database
 
@@ -71,6 +71,7 @@ async def open_infrastructure(settings: Settings, worker: Worker | None = None) 
         DatabaseUnavailable, StoreUnavailable: the database or Redis does not start.
     """
     metrics, watch = Metrics(), LoopWatch()
+    metrics.build.info({"version": VERSION})
     lock = DataDirLock(settings.data_dir) if settings.embedded and worker is None else None
     if lock is not None:
         lock.acquire()

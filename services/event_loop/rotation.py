@@ -63,7 +63,7 @@ class Rotation:
     """
 
     def __init__(self, under_way: UnderWay, at_once: int = AT_ONCE) -> None:
-        self._under_way = under_way
+        self.under_way = under_way
         self._at_once = self._left = at_once
         self._waiting: dict[str, deque[Callable[[], None]]] = {}
         self._new: deque[str] = deque()
@@ -158,7 +158,7 @@ class Rotation:
         return crowds > 0
 
     def _is_crowd(self, caller: str) -> bool:
-        return len(self._waiting[caller]) > CROWD and self._under_way.has_others(caller)
+        return len(self._waiting[caller]) > CROWD and self.under_way.has_others(caller)
 
     def _begin(self, caller: str) -> None:
         self._left -= 1

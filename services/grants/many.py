@@ -6,7 +6,8 @@ For users who join at the same time, and who read the history then. The results 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import peewee
@@ -24,7 +25,7 @@ from services.grants.queries import (
 from services.grants.rules import MAX_ROOMS, Found, Grant, Reader, grant
 
 MAX_ROWS = 10_000
-"""Rows of one query. Users with more between them are read one by one, each up to `MAX_ROOMS`."""
+"""Rows of one query. Users with more between them are counted first, and read in several parts."""
 
 
 def personal_grants_of_many(
@@ -39,13 +40,45 @@ def personal_grants_of_many(
     found = {reader.id: personal_grants(db, reader.id)[1] for reader in _administrators(readers)}
     others = [reader for reader in readers if reader.id not in found]
     ids = list({reader.id for reader in others})
-    owned, member = _owned(db, ids), _member_of(db, ids)
+    owned = _owned(db, ids)
+    member = None if owned is None else _member_of(db, ids)
     if owned is None or member is None:
-        return found | {each: personal_grants(db, each)[1] for each in ids}
+        for part in _parts(others, _rows_of(db, ids)):
+            if len(part) > 1:
+                found |= personal_grants_of_many(db, part)
+            else:  # up to `MAX_ROOMS`, however many there are
+                found[part[0].id] = personal_grants(db, part[0].id)[1]
+        return found
     for reader in others:
         own, joined = owned.get(reader.id, []), member.get(reader.id, [])
         found[reader.id] = grants_from(both(own[:MAX_ROOMS], joined[:MAX_ROOMS]), reader)
     return found
+
+
+def _rows_of(db: peewee.Database, user_ids: list[str]) -> Counter[str]:
+    """How many rows there are for each user: of channels that they own, and of memberships."""
+    counted: Counter[str] = Counter()
+    for column in (Channel.owner, ChannelMember.user):
+        query: Any = (
+            column.model.select(column, peewee.fn.COUNT(column)).where(column.in_(user_ids))
+        ).group_by(column)
+        counted.update(dict(query.tuples().execute(db)))
+    return counted
+
+
+def _parts(readers: Sequence[Reader], rows: Mapping[str, int]) -> Iterator[list[Reader]]:
+    """Readers who are read together: with no more than `MAX_ROWS` between them, or one alone."""
+    part: list[Reader] = []
+    size = 0
+    for reader in sorted(readers, key=lambda each: rows.get(each.id, 0)):
+        count = rows.get(reader.id, 0)
+        if part and (size + count > MAX_ROWS or count > MAX_ROOMS):
+            yield part
+            part, size = [], 0
+        part.append(reader)
+        size += count
+    if part:
+        yield part
 
 
 def grants_of_pairs(db: peewee.Database, asked: Sequence[tuple[str, str]]) -> list[Grant | None]:
@@ -53,13 +86,13 @@ def grants_of_pairs(db: peewee.Database, asked: Sequence[tuple[str, str]]) -> li
     has none. Four queries, however many are asked.
 
     Args:
-        asked: as many as a query may have parameters for.
+        asked: half as many as a query may have parameters for.
     """
     user_ids, channel_ids = list({pair[0] for pair in asked}), list({pair[1] for pair in asked})
     channels: Any = Channel.select(*CHANNEL_COLUMNS).where(Channel.id.in_(channel_ids))
     members: Any = ChannelMember.select(
         ChannelMember.user, ChannelMember.channel, *MEMBER_COLUMNS
-    ).where(ChannelMember.user.in_(user_ids) & ChannelMember.channel.in_(channel_ids))
+    ).where(_is_one_of(asked))
     known = {row[0]: tuple(row) for row in channels.tuples().execute(db)}
     rights = {(row[0], row[1]): tuple(row[2:]) for row in members.tuples().execute(db)}
     readers, roles = readers_of(db, user_ids), roles_of_many(db, channel_ids)
@@ -73,6 +106,13 @@ def grants_of_pairs(db: peewee.Database, asked: Sequence[tuple[str, str]]) -> li
         role = roles.get(channel_id, {}).get(reader.role, (None, None))
         found.append(grant(Found._make((*channel, *member, *role)), reader))
     return found
+
+
+def _is_one_of(pairs: Sequence[tuple[str, str]]) -> Any:
+    """The condition that a membership is of one of these users and channels: not of each user in
+    each channel, which may be 62,500 rows."""
+    one = peewee.Tuple(ChannelMember.user, ChannelMember.channel)
+    return one.in_(peewee.ValuesList(set(pairs)))
 
 
 def _administrators(readers: Iterable[Reader]) -> list[Reader]:
@@ -103,10 +143,10 @@ def _member_of(db: peewee.Database, user_ids: list[str]) -> dict[str, list[Found
 
 
 def _by_user(db: peewee.Database, query: Any) -> dict[str, list[Found]] | None:
-    rows = query.limit(MAX_ROWS + 1).tuples().execute(db)
+    rows = list(query.limit(MAX_ROWS + 1).tuples().execute(db))
+    if len(rows) > MAX_ROWS:
+        return None
     by_user: dict[str, list[Found]] = {}
-    count = 0
     for user_id, *columns in rows:
-        count += 1
         by_user.setdefault(user_id, []).append(found_of(columns))
-    return None if count > MAX_ROWS else by_user
+    return by_user

@@ -35,6 +35,10 @@ FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 0.5
 MAX_TRIES = 4
 """How often one command is sent: a stale map and a slot on its way take three."""
 
+MAX_MOVES = 12
+"""How often one command is sent that nodes redirect with MOVED. Two masters may each name the other
+as the owner of a slot until gossip has settled it: after MAX_TRIES the next look is awaited."""
+
 REFUSALS = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
 
 _ASKING: Command = ("ASKING",)
@@ -162,8 +166,9 @@ class ClusterStore:
                 part.reply.put(number, reply)
                 continue
             word = error_word(reply)
-            if word in REFUSALS and part.tries < MAX_TRIES and self._may_wait(word):
-                target = self._target(word, reply, part.node)
+            limit = MAX_MOVES if word == "MOVED" else MAX_TRIES
+            if word in REFUSALS and part.tries < limit and self._may_wait(word):
+                target = self._target(word, reply, part)
                 again.setdefault(target, []).append(number)
                 if target[0] is None or word == "MOVED":
                     self._stale.set()
@@ -179,15 +184,13 @@ class ClusterStore:
         # If the cluster is known to be down, callers do not wait: the database is used.
         return not self._closed and (word != "CLUSTERDOWN" or self.available)
 
-    def _target(
-        self, word: str, reply: ReplyError, asked: RedisStore | None
-    ) -> tuple[RedisStore | None, bool]:
+    def _target(self, word: str, reply: ReplyError, part: Part) -> tuple[RedisStore | None, bool]:
         """The node that a refusal names, and whether it needs ASKING; None: read the topology."""
-        if word not in {"MOVED", "ASK"}:
+        if word not in {"MOVED", "ASK"} or part.tries >= MAX_TRIES:
             return None, False
         _, slot, where = str(reply).split()[:3]
         host, _, port = where.rpartition(":")
-        known = next((at[0] for at, node in self._nodes.items() if node is asked), "")
+        known = next((at[0] for at, node in self._nodes.items() if node is part.node), "")
         node = self._nodes.get(there := place(known, host, port))
         if node is None:  # the target of a migration has no slot yet, so no look finds it
             node = self._new_node(there)

@@ -6,6 +6,7 @@ import asyncio
 from typing import Protocol
 
 from services.bus.bus import LoggedMessage
+from services.rooms.room_names import CHANNEL
 from services.websocket.connection import Connection
 
 
@@ -22,6 +23,7 @@ class LocalRoom:
     __slots__ = (
         "behind",
         "catching_up",
+        "channel_id",
         "epoch",
         "gap_sent",
         "held",
@@ -38,7 +40,8 @@ class LocalRoom:
 
     def __init__(self, name: str, since: float, epoch: str) -> None:
         self.name = name
-        """One string for all its members."""
+        self.channel_id = name.removeprefix(CHANNEL)
+        """Both are one string for all its members."""
         self.members: dict[RoomMember, float] = {}
         """When each came in, epoch seconds by this node's clock; the last is the newest."""
         self.held = 0

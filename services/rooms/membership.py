@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from sys import intern
 
 from services.grants.rules import MAX_ROOMS, Grant, Right
 from services.rooms.local_room import RoomMember
@@ -60,8 +59,8 @@ class Membership:
     ) -> None:
         self._rooms, self._presence = rooms, presence
         self._member, self._user = member, user
-        # Neither is changed in place. Interned: all sockets in a channel share its id.
-        self._grants: Mapping[str, Grant] = {intern(c): had for c, had in grants.items()}
+        # Neither is changed in place.
+        self._grants: Mapping[str, Grant] = {rooms.shared_id(c): g for c, g in grants.items()}
         self._guarded = _guarded(grants)
         """Rooms that need a proof."""
         self.proof_ends_at = proof_ends_at

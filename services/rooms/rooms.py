@@ -18,7 +18,7 @@ from services.errors import StoreUnavailable
 from services.event_loop.loop_watch import never_stalled
 from services.rooms.local_room import LocalRoom, RoomMember
 from services.rooms.missed_messages import MissedMessages
-from services.rooms.room_names import CHANNEL
+from services.rooms.room_names import CHANNEL, channel_room
 from services.sessions.control import CONTROL_ROOM
 from services.websocket.frames import Perishable, encode_text
 
@@ -148,6 +148,13 @@ class Rooms:
         self._flush(room)  # earlier messages must not reach the new member
         room.members.setdefault(member, self.clock() if at is None else at)
         return room.name
+
+    def shared_id(self, channel_id: str) -> str:
+        """The id of a channel, while its room is subscribed in a string that all members share.
+        Not `sys.intern`: CPython 3.12 never frees what was interned, and anybody can make channels.
+        """
+        room = self._rooms.get(channel_room(channel_id))
+        return channel_id if room is None else room.channel_id
 
     def leave(self, member: RoomMember, name: str) -> None:
         """Remove a socket from a room."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from services.errors import SettingError
-from services.settings.origins import parse_origin
+from services.settings.origins import origin_of, parse_origin
 
 DEFAULT_NAME = "Usher"
 MAX_NAME_LENGTH = 60
@@ -179,7 +179,7 @@ def read_logo(text: str, name: str, public_url: str | None) -> Logo:
     """
     if text.startswith(("http://", "https://")):
         origin = "/".join(text.split("/")[:3])
-        if public_url is None or parse_origin(origin) != parse_origin(public_url):
+        if public_url is None or parse_origin(origin) != origin_of(public_url):
             raise SettingError(name, repr(text[:80]), TAKES_LOGO)
         return Logo(url=text)
     try:

@@ -9,6 +9,9 @@ import msgspec
 
 from services.errors import SettingError
 
+PROGRAM = "server.py"
+"""As it is started from the repository. The wheel has the command `usher`."""
+
 
 class Option(msgspec.Struct, frozen=True):
     """A flag that a command accepts once.
@@ -151,8 +154,11 @@ def overview() -> str:
     return "; ".join(f"{c.usage}: {c.help}" for c in COMMANDS)
 
 
-def parse(argv: Sequence[str]) -> ParsedCommand | None:
+def parse(argv: Sequence[str], program: str = PROGRAM) -> ParsedCommand | None:
     """Parse a command line. Returns None if it does not begin with a command.
+
+    Args:
+        program: the name of Usher for --help.
 
     Raises:
         SettingError: an argument is missing or not accepted.
@@ -163,7 +169,7 @@ def parse(argv: Sequence[str]) -> ParsedCommand | None:
         return None
     rest = list(argv[1:])
     if {"-h", "--help"} & set(rest):
-        usage = f"usage: server.py {command.usage} [--json] [--SETTING VALUE …]"
+        usage = f"usage: {program} {command.usage} [--json] [--SETTING VALUE …]"
         sys.stdout.write(f"{usage}\n\n{command.help}\n{EPILOG}\n")
         raise SystemExit(0)
     as_json = "--json" in rest

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from services.errors import BadRequest
 
@@ -37,7 +37,6 @@ _PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 They drop control characters, which could hide either."""
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9.:\[\]-]+)(?:[/?#][\x21-\x5b\x5d-\x7e]*)?")
 """An origin with an optional path, query and fragment, in characters that all parsers agree on."""
-_DOT = re.compile("%2e", re.IGNORECASE)
 _OAUTH_SEGMENT = "oauth"
 _ORIGIN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
@@ -51,7 +50,7 @@ class Origins:
     """Checks origins against the server's own origin and the allowed ones.
 
     Args:
-        public_url: PUBLIC_URL as an origin, or None if it is not set.
+        public_url: PUBLIC_URL, an origin, perhaps with a path; or None if it is not set.
         host: HOST, an address or a name.
         port: the port that the server is bound to.
         allowed: ALLOWED_ORIGINS.
@@ -62,6 +61,7 @@ class Origins:
     Attributes:
         public_url: the URL at which browsers reach the server, without a trailing slash; also
             `iss`.
+        path: the path of that URL, below which everything lies: `/usher`, or empty.
         announced: the same with a domain where there is one. By default that is `localhost`,
             because passkeys need a domain (WebAuthn Level 2 section 5.1.2).
         secure: whether that URL is https, so that cookies can be Secure.
@@ -77,12 +77,18 @@ class Origins:
         scheme: str = "http",
     ) -> None:
         self.public_url = public_url or http_origin(host, port, scheme)
+        self.path = urlsplit(self.public_url).path
         by_default = public_url is None and host in LOCAL_NAMES
         self.announced = http_origin("localhost", port, scheme) if by_default else self.public_url
         self.secure = self.public_url.startswith("https://")
-        own = {self.public_url} if public_url else _own_origins(host, port, bound, scheme)
+        own = {origin_of(public_url)} if public_url else _own_origins(host, port, bound, scheme)
         self._own = frozenset(filter(None, map(parse_origin, own)))
         self._own_or_allowed = self._own | frozenset(filter(None, map(parse_origin, allowed)))
+
+    @property
+    def home(self) -> str:
+        """The path of the front page, where a sign-in ends that was given no other place."""
+        return f"{self.path}/"
 
     def is_own_or_allowed(self, origin: str | None) -> bool:
         """Whether a request with this `Origin` header may use cookies.
@@ -144,15 +150,15 @@ def checked_next(target: str, origins: Origins) -> str:
     if len(target) <= MAX_NEXT_LENGTH:
         path, url = _PATH.fullmatch(target), _URL.fullmatch(target)
         is_here = path is not None or (url is not None and origins.is_own(parse_origin(url[1])))
-        if is_here and _is_oauth_path(target):
+        if is_here and _is_oauth_path(target, origins.path):
             raise BadRequest("next: another sign-in", detail="next: a page, not a sign-in")
         if is_here or (url is not None and origins.is_own_or_allowed(parse_origin(url[1]))):
             return target
     raise BadRequest("next: not on this site", detail="next: a path on this site")
 
 
-def _is_oauth_path(target: str) -> bool:
-    """Whether a browser would request a path under `/oauth/`.
+def _is_oauth_path(target: str, prefix: str) -> bool:
+    """Whether a browser would request a path under `/oauth/`, below the path of PUBLIC_URL.
 
     A redirect by the bundled page comes from our own origin. The calls under `/oauth/` take that as
     a sign that the user chose to sign in, so `next` must not lead to them.
@@ -160,13 +166,15 @@ def _is_oauth_path(target: str) -> bool:
     path = re.split("[?#]", target, maxsplit=1)[0]
     _, _, rest = path.partition("://") if path[:1] != "/" else ("", "", path)
     segments: list[str] = []
-    # The URL Standard reads `%2e` as a dot, and removes dot segments.
-    for segment in _DOT.sub(".", rest).split("/")[1:]:
+    # The URL Standard reads `%2e` as a dot, and removes dot segments. A proxy that strips the path
+    # may decode the rest, and merge slashes.
+    for segment in unquote(rest).split("/")[1:]:
         if segment == "..":
             del segments[-1:]
-        elif segment != ".":
+        elif segment not in ("", "."):
             segments.append(segment)
-    return segments[:1] == [_OAUTH_SEGMENT]
+    own = [*filter(None, prefix.split("/")), _OAUTH_SEGMENT]
+    return segments[: len(own)] == own
 
 
 def parse_origin(text: str) -> str | None:
@@ -191,6 +199,18 @@ def parse_origin(text: str) -> str | None:
     if port is None or int(port) == DEFAULT_PORTS.get(scheme):
         return f"{scheme}://{host}"
     return f"{scheme}://{host}:{port}"
+
+
+def origin_of(url: str) -> str:
+    """The origin of a PUBLIC_URL, which is normal."""
+    return "/".join(url.split("/", 3)[:3])
+
+
+def cookie_prefix_of(url: str | None) -> str:
+    """What tells the cookies of a PUBLIC_URL with a path from those of other installations on that
+    host: `usher.` for `/usher`, `a+b.` for `/a/b`. A COOKIE_NAME_PREFIX has neither character."""
+    path = urlsplit(url).path[1:].replace("/", "+") if url else ""
+    return f"{path}." if path else ""
 
 
 def normal_host(host: str, *, ipv6: bool = False) -> str | None:

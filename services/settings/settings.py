@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NoReturn, cast
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -22,6 +23,7 @@ from services.errors import SettingError
 from services.secret import Secret
 from services.settings import table
 from services.settings.branding import DEFAULT_NAME, Colour, Logo, read_logo
+from services.settings.command_line import PROGRAM
 from services.settings.data_dir import prepare_data_dir
 from services.settings.generated_keys import (
     ENCRYPTION_KEYS_FILE,
@@ -30,16 +32,19 @@ from services.settings.generated_keys import (
     stored_jwt_secrets,
 )
 from services.settings.limits import Limits, read_limits
-from services.settings.origins import WILDCARD_HOSTS, is_loopback
+from services.settings.origins import WILDCARD_HOSTS, cookie_prefix_of, is_loopback
 from services.settings.providers import KNOWN_PROVIDERS, OAuthProvider, provider_settings
 from services.settings.proxies import IPNetwork
 from services.settings.row import Setting, ShownSetting
 from services.settings.smtp import TAKES_FROM, Sender, SmtpServer
 from services.settings.sources import Sources
 
+PublicUrlPath = Literal["kept", "stripped"]
 SignupMode = Literal["open", "invite", "closed"]
 VerificationMode = Literal["off", "optional", "required"]
-VERSION = "0.1.0"
+VERSION = "1.1.0"
+"""Of this installation. `python -m deploy.version NEW` writes it here, into the clients and the
+chart."""
 EXIT_STATUS = 2
 DATABASE_FILE = "usher.db"
 
@@ -53,7 +58,9 @@ class Settings(Limits, frozen=True, kw_only=True):
         redis_url: None for the embedded Redis in `data_dir`. A Secret, as it may hold a password.
         jwt_secrets: newest first.
         encryption_keys: Fernet keys, newest first.
-        public_url: an origin, or None; services/settings/origins.py has the default.
+        public_url: an origin, perhaps with a path, or None; services/settings/origins.py has the
+            default.
+        public_url_path: what the proxy does with that path.
         allowed_origins: in normal form.
         key_files: files of keys that were generated in DATA_DIR.
         embedded: whether the database or Redis is embedded; `data_dir` then needs a DataDirLock.
@@ -77,6 +84,7 @@ class Settings(Limits, frozen=True, kw_only=True):
     history_messages: int
     history_seconds: float
     public_url: str | None
+    public_url_path: PublicUrlPath = "kept"
     allowed_origins: tuple[str, ...]
     trusted_proxies: tuple[IPNetwork, ...]
     limit_signups: int
@@ -92,6 +100,7 @@ class Settings(Limits, frozen=True, kw_only=True):
     mail_templates: Path | None = None
     email_verification: VerificationMode = "optional"
     step_up_seconds: float = 900.0
+    proxy_protocol: bool = False
     signup: SignupMode = "open"
     email_domains: tuple[str, ...] = ()
     app_audiences: tuple[str, ...] = ()
@@ -116,6 +125,13 @@ class Settings(Limits, frozen=True, kw_only=True):
     shown: tuple[ShownSetting, ...] = ()
 
     @property
+    def path_prefix(self) -> str:
+        """What the path of every request begins with, `/usher` say: that of PUBLIC_URL, unless the
+        proxy strips it."""
+        url = self.public_url if self.public_url_path == "kept" else None
+        return urlsplit(url).path if url else ""
+
+    @property
     def through_tornado(self) -> bool:
         """Whether Tornado's WebSocketHandler serves the sockets: by WEBSOCKET, or because of
         COMPRESSION or TLS."""
@@ -126,7 +142,7 @@ class Settings(Limits, frozen=True, kw_only=True):
         )
 
 
-def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
+def load(environ: Mapping[str, str], argv: Sequence[str], program: str = PROGRAM) -> Settings:
     """Read and check every setting, then create DATA_DIR and the keys if they are needed.
 
     If a setting is invalid, nothing is printed and nothing is created.
@@ -134,14 +150,16 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
     Args:
         environ: the environment, usually `os.environ`.
         argv: the command line without the program's name and without a command.
+        program: the name of Usher for --help.
 
     Raises:
         SettingError: a setting is invalid; see `exit_with`.
         SystemExit: after --help or --version, with status 0.
     """
-    sources = Sources(environ, argv, VERSION)
+    sources = Sources(environ, argv, VERSION, program)
     database_url = sources.optional(table.DATABASE_URL)
     redis_url = sources.optional(table.REDIS_URL)
+    public_url = sources.optional(table.PUBLIC_URL)
     settings = Settings(
         host=sources.value(table.HOST),
         port=sources.value(table.PORT),
@@ -160,9 +178,11 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         max_sessions_per_user=sources.value(table.MAX_SESSIONS),
         history_messages=sources.value(table.HISTORY_MESSAGES),
         history_seconds=sources.value(table.HISTORY_SECONDS),
-        public_url=sources.optional(table.PUBLIC_URL),
+        public_url=public_url,
+        public_url_path=cast("PublicUrlPath", sources.value(table.PUBLIC_URL_PATH)),
         allowed_origins=sources.value(table.ALLOWED_ORIGINS),
         trusted_proxies=sources.value(table.TRUSTED_PROXIES),
+        proxy_protocol=sources.value(table.PROXY_PROTOCOL) == "on",
         limit_signups=sources.value(table.LIMIT_SIGNUPS),
         limit_wrong_signins=sources.value(table.LIMIT_WRONG_SIGNINS),
         limit_signins=sources.value(table.LIMIT_SIGNINS),
@@ -183,7 +203,9 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         app_name=sources.value(table.APP_NAME),
         app_logo=_logo(sources),
         app_accent=sources.optional(table.APP_ACCENT),
-        cookie_name_prefix=sources.optional(table.COOKIE_NAME_PREFIX) or "",
+        cookie_name_prefix=(
+            sources.optional(table.COOKIE_NAME_PREFIX) or cookie_prefix_of(public_url)
+        ),
         drain_seconds=sources.value(table.DRAIN_SECONDS),
         log_format=sources.value(table.LOG_FORMAT),
         audit_retention_seconds=sources.value(table.AUDIT_RETENTION),
@@ -199,14 +221,22 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         embedded=database_url is None or redis_url is None,
         **read_limits(sources.value),
     )
+    _check_pairs(settings, sources)
+    sources.refuse_unknown_of_providers()
+    warnings = [*sources.warnings(), *_warnings_for(settings)]
+    return _with_data_dir(settings, warnings, sources.name(table.DATA_DIR))
+
+
+def _check_pairs(settings: Settings, sources: Sources) -> None:
+    """Check the settings that need another one."""
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         missing = table.TLS_KEY if settings.tls_key is None else table.TLS_CERTIFICATE
         raise sources.missing(missing, f"{missing.meaning}; TLS needs both")
     if settings.smtp_url is not None and settings.mail_from is None:
         raise sources.missing(table.MAIL_FROM, f"{TAKES_FROM}; SMTP_URL needs it")
-    sources.refuse_unknown_of_providers()
-    warnings = [*sources.warnings(), *_warnings_for(settings)]
-    return _with_data_dir(settings, warnings, sources.name(table.DATA_DIR))
+    if settings.proxy_protocol and not settings.trusted_proxies:
+        takes = f"{table.TRUSTED_PROXIES.meaning}; PROXY_PROTOCOL=on needs it"
+        raise sources.missing(table.TRUSTED_PROXIES, takes)
 
 
 def error_line(error: SettingError) -> str:
@@ -296,6 +326,8 @@ def _warnings_for(settings: Settings) -> list[str]:
             f"{WILDCARD_HOSTS[settings.host]} or localhost can sign in; set PUBLIC_URL to the "
             "address that browsers use"
         )
+    if settings.public_url_path == "stripped" and not (url and urlsplit(url).path):
+        cautions.append("PUBLIC_URL_PATH is stripped, and PUBLIC_URL has no path: it has no effect")
     smtp = settings.smtp_url
     if smtp is not None and smtp.tls == "none" and not is_loopback(smtp.host):
         cautions.append(
@@ -311,9 +343,8 @@ def _warnings_for(settings: Settings) -> list[str]:
     return cautions
 
 
-def _host_of(origin: str) -> str:
-    host = origin.partition("://")[2]
-    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+def _host_of(url: str) -> str:
+    return urlsplit(url).hostname or ""
 
 
 def _with_data_dir(settings: Settings, warnings: list[str], name: str) -> Settings:

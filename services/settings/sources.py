@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 from services.errors import SettingError
 from services.secret import MASK
-from services.settings.command_line import NAMES, overview
+from services.settings.command_line import NAMES, PROGRAM, overview
 from services.settings.providers import provider_settings
 from services.settings.row import Setting, ShownSetting
 from services.settings.secret_files import read_secret_file
@@ -32,22 +32,29 @@ class Sources:
         environ: the environment.
         argv: the command line without the program's name.
         version: for --version.
+        program: the name of Usher for --help.
 
     Raises:
         SettingError: an unknown flag, or a flag without its value.
         SystemExit: after --help or --version, with status 0.
     """
 
-    def __init__(self, environ: Mapping[str, str], argv: Sequence[str], version: str) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        argv: Sequence[str],
+        version: str,
+        program: str = PROGRAM,
+    ) -> None:
         self._environ = environ
         # Each provider adds flags, so the names of the providers are needed first.
-        first = _parser((OAUTH_PROVIDERS,), version, add_help=False)
+        first = _parser((OAUTH_PROVIDERS,), version, program, add_help=False)
         self._flags = _given(first.parse_known_args(list(argv))[0])
         # --help works even with an invalid OAUTH_PROVIDERS.
         names = () if {"-h", "--help", "--version"} & set(argv) else self.value(OAUTH_PROVIDERS)
         providers = [setting for name in names for setting in provider_settings(name)]
         self._known: tuple[Setting[Any], ...] = (*SETTINGS, *providers)
-        parser = _parser(self._known, version)
+        parser = _parser(self._known, version, program)
         found, rest = parser.parse_known_args(list(argv))
         if rest:
             known = [flag for s in self._known for flag in (s.flag, s.file_flag)[: 1 + s.secret]]
@@ -192,15 +199,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(
-    settings: Sequence[Setting[Any]], version: str, *, add_help: bool = True
+    settings: Sequence[Setting[Any]], version: str, program: str, *, add_help: bool = True
 ) -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="server.py",
+        prog=program,
         description="Usher, a WebSocket authentication server.",
         epilog=f"Each flag is also a variable: --data-dir is {PREFIX}DATA_DIR. The flag takes "
         "precedence. Pass secrets as variables or in files: other users of this machine can see a "
         "command line. Commands are given as the first argument; the server may be running or "
-        f"stopped: {overview()}. See also `server.py COMMAND --help`.",
+        f"stopped: {overview()}. See also `{program} COMMAND --help`.",
         allow_abbrev=False,
         add_help=add_help,
     )

@@ -115,8 +115,16 @@ PUBLIC_URL = Setting(
     "PUBLIC_URL",
     values.public_url,
     None,
-    "URL at which browsers reach the server; its own origin and the token issuer",
+    "URL at which browsers reach the server, perhaps below a path of its host "
+    "(https://example.org/usher); its own origin and the token issuer",
     "http://HOST:PORT",
+)
+PUBLIC_URL_PATH = Setting(
+    "PUBLIC_URL_PATH",
+    values.choice("kept", "stripped"),
+    "kept",
+    "what the proxy in front does with the path of PUBLIC_URL: kept (it passes requests on with "
+    "it) or stripped (without it)",
 )
 ALLOWED_ORIGINS = Setting(
     "ALLOWED_ORIGINS",
@@ -133,6 +141,13 @@ TRUSTED_PROXIES = Setting(
     "addresses or networks whose X-Forwarded-* headers are trusted, comma-separated",
     "none",
     is_list=True,
+)
+PROXY_PROTOCOL = Setting(
+    "PROXY_PROTOCOL",
+    values.choice("off", "on"),
+    "off",
+    "whether connections from TRUSTED_PROXIES begin with a PROXY header (version 1 or 2): on or "
+    "off; for proxies that forward bytes, not HTTP requests",
 )
 LIMIT_SIGNUPS = Setting(
     "LIMIT_SIGNUPS",
@@ -346,8 +361,10 @@ SETTINGS: tuple[Setting[Any], ...] = (
     HISTORY_MESSAGES,
     HISTORY_SECONDS,
     PUBLIC_URL,
+    PUBLIC_URL_PATH,
     ALLOWED_ORIGINS,
     TRUSTED_PROXIES,
+    PROXY_PROTOCOL,
     LIMIT_SIGNUPS,
     LIMIT_WRONG_SIGNINS,
     LIMIT_SIGNINS,

@@ -42,6 +42,10 @@ _NATIVE_URI = re.compile(
 """Redirect URIs of native apps (RFC 8252 sections 7.1 and 7.2): a private-use scheme with a dot,
 which is a reversed domain name, or a claimed https URL."""
 MAX_NATIVE_URI_LENGTH = 400
+_PUBLIC_URL = re.compile(r"(?P<origin>[^/?#]*//[^/?#]*)(?P<path>(?:/[A-Za-z0-9._~-]+)*)")
+"""An origin with a path of unreserved characters (RFC 3986 section 2.3), which are read alike
+everywhere."""
+MAX_PATH_LENGTH = 100
 _COOKIE_PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 _AUDIENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/~-]{0,199}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -231,11 +235,19 @@ def encryption_keys(text: str) -> tuple[Secret, ...]:
 
 
 def public_url(text: str) -> str:
-    origin = parse_origin(text.strip().removesuffix("/"))
-    if origin is None or not origin.startswith(("http://", "https://")):
-        got = _shown(text) if "@" in text else None
-        raise BadValue("an http(s) origin such as https://usher.example, without a path", got)
-    return origin
+    """PUBLIC_URL: an origin, or one with a path; without a trailing slash."""
+    match = _PUBLIC_URL.fullmatch(text.strip().removesuffix("/"))
+    origin = parse_origin(match["origin"]) if match is not None else None
+    path = match["path"] if match is not None else ""
+    is_plain = not {".", ".."} & set(path.split("/")) and len(path) <= MAX_PATH_LENGTH
+    if origin is None or not origin.startswith(("http://", "https://")) or not is_plain:
+        takes = (
+            "an http(s) URL such as https://usher.example or https://example.org/usher; its path "
+            f"has at most {MAX_PATH_LENGTH} letters, digits and . _ ~ - between single slashes, no "
+            "segment . or .., and nothing percent-encoded; no user, query or fragment"
+        )
+        raise BadValue(takes, _shown(text) if "@" in text else None)
+    return origin + path
 
 
 def origins(text: str) -> tuple[str, ...]:

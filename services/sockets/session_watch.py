@@ -22,6 +22,8 @@ PAUSE_SECONDS = 0.15
 """Changes within this time are told together, and the session pool has them by then."""
 HEARD_SECONDS = 30.0
 """How long another node's watcher counts: three times what it is repeated after."""
+RENEW_BATCH = 200
+"""Messages in one turn of the loop."""
 USER = "user:"
 
 
@@ -50,13 +52,17 @@ class SessionWatch:
         self._elsewhere: dict[str, float] = {}
         """Users whom another node watches, until when by the loop's clock."""
         self._pending: dict[str, asyncio.TimerHandle] = {}
+        self._unsaid: set[str] = set()
+        """Users of whom the other nodes are to be told, too, when those of `_pending` are."""
         rooms.on_ephemeral(WATCHED, self._on_watched)
         rooms.on_ephemeral(MOVED, self._on_moved)
 
     def watch(self, user_id: str, socket: HubSocket) -> None:
-        """From now on a socket is told. `forget` ends it."""
-        self._watchers.setdefault(user_id, set()).add(socket)
-        self._rooms.send_ephemeral(f"{USER}{user_id}", WATCHED, self._node)
+        """From now on a socket is told. `forget` ends it. To ask again costs nobody anything."""
+        watchers = self._watchers.setdefault(user_id, set())
+        if socket not in watchers:
+            watchers.add(socket)
+            self._rooms.send_ephemeral(f"{USER}{user_id}", WATCHED, self._node)
 
     def forget(self, user_id: str, socket: HubSocket) -> None:
         """A socket does not watch any more, or never did."""
@@ -69,12 +75,16 @@ class SessionWatch:
     def moved(self, user_id: str) -> None:
         """A socket of a user has opened or closed here."""
         if user_id in self._watchers or user_id in self._elsewhere:
-            self._tell_soon(user_id, self._tell)
+            self._unsaid.add(user_id)
+            self._tell_soon(user_id)
 
-    def renew(self) -> None:
+    async def renew(self) -> None:
         """Tell the other nodes again, and forget what they no longer say. Call it every 10 s."""
-        for user_id in self._watchers:
-            self._rooms.send_ephemeral(f"{USER}{user_id}", WATCHED, self._node)
+        for number, user_id in enumerate(tuple(self._watchers), 1):
+            if user_id in self._watchers:
+                self._rooms.send_ephemeral(f"{USER}{user_id}", WATCHED, self._node)
+            if number % RENEW_BATCH == 0:
+                await asyncio.sleep(0)
         now = asyncio.get_running_loop().time()
         self._elsewhere = {user: until for user, until in self._elsewhere.items() if until > now}
 
@@ -86,25 +96,25 @@ class SessionWatch:
         is_new = user_id not in self._elsewhere
         self._elsewhere[user_id] = until
         if is_new:  # its sockets may be news to the watcher
-            self._tell_soon(user_id, self._tell)
+            self._unsaid.add(user_id)
+            self._tell_soon(user_id)
 
     def _on_moved(self, room: str, node: bytes) -> None:
         user_id = room.removeprefix(USER)
         if node != self._node and user_id in self._watchers:
-            self._tell_soon(user_id, self._tell_here)
+            self._tell_soon(user_id)
 
-    def _tell_soon(self, user_id: str, tell: Callable[[str], None]) -> None:
+    def _tell_soon(self, user_id: str) -> None:
         if user_id not in self._pending:
             loop = asyncio.get_running_loop()
-            self._pending[user_id] = loop.call_later(PAUSE_SECONDS, tell, user_id)
+            self._pending[user_id] = loop.call_later(PAUSE_SECONDS, self._tell, user_id)
 
     def _tell(self, user_id: str) -> None:
-        self._tell_here(user_id)
-        if user_id in self._elsewhere:
-            self._rooms.send_ephemeral(f"{USER}{user_id}", MOVED, self._node)
-
-    def _tell_here(self, user_id: str) -> None:
         self._pending.pop(user_id, None)
+        is_unsaid = user_id in self._unsaid
+        self._unsaid.discard(user_id)
+        if is_unsaid and user_id in self._elsewhere:
+            self._rooms.send_ephemeral(f"{USER}{user_id}", MOVED, self._node)
         frame = encode_event("sessions-changed", SessionsChanged())
         for watcher in tuple(self._watchers.get(user_id, ())):
             watcher.connection.send(frame)

@@ -26,6 +26,9 @@ Answer = TypeVar("Answer")
 MOST_AT_ONCE = 250
 """Questions in one read: what others of the database wait for, at most. Older SQLite takes 999
 parameters."""
+TARGET_SECONDS = 1.0
+"""What one read may take. After a longer one fewer are asked for together: what takes so long would
+soon take longer than the database's timeout, and then refuse everybody, again and again."""
 MAX_WAITING = 20_000
 """Questions that wait for the database. More than a node has sockets that have not joined."""
 
@@ -52,6 +55,8 @@ class BatchedReads(Generic[Question, Answer]):
         self._subject, self._max_waiting = subject, max_waiting
         self._waiting: deque[tuple[Question, asyncio.Future[Answer]]] = deque()
         self._reading: asyncio.Task[None] | None = None
+        self._most = MOST_AT_ONCE
+        """Questions in the next read."""
 
     async def of(self, question: Question) -> Answer:
         """The answer to one question, from a read that begins after this call.
@@ -85,25 +90,64 @@ class BatchedReads(Generic[Question, Answer]):
             self._reading = None
 
     async def _read_some(self) -> None:
-        count = min(MOST_AT_ONCE, len(self._waiting))
+        count = min(self._most, len(self._waiting))
         some = [self._waiting.popleft() for _ in range(count)]
         some = [(question, answer) for question, answer in some if not answer.done()]
-        asked = [question for question, _ in some]
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            found = await self._database.read(self._read_many, asked)
+            await self._answer(some)
         except UsherError as error:
             # Whoever came meanwhile has waited for the same database: it is not asked again.
             self._refuse([*some, *self._waiting], error.evidence)
             self._waiting.clear()
-            return
-        except Exception:  # an error of one read must not stop the others; it is logged whole
-            log.exception("%s could not be read", self._subject)
-            self._refuse(some, f"{self._subject} could not be read")
-            return
+            self._adapt(TARGET_SECONDS)
         except asyncio.CancelledError:
             self._refuse(some, "reading was stopped")
             raise
-        for (_, answer), given in zip(some, found, strict=True):
+        else:
+            self._adapt(loop.time() - began)
+
+    def _adapt(self, took: float) -> None:
+        """Decide how many are asked for together from now on. `took`: seconds."""
+        if took >= TARGET_SECONDS:
+            self._most = max(1, self._most // 2)
+        elif took < TARGET_SECONDS / 4:
+            self._most = min(MOST_AT_ONCE, self._most * 2)
+
+    async def _answer(self, asked: list[tuple[Question, asyncio.Future[Answer]]]) -> None:
+        """Answer questions, in one read where it can be. One that cannot be answered, because of a
+        row that this version does not understand, say, does not spoil it for the others.
+
+        Raises:
+            UsherError: the database cannot be read.
+        """
+        groups, failures = [asked], 0
+        while groups:
+            some = groups.pop()
+            try:
+                found = await self._database.read(self._read_many, [each for each, _ in some])
+            except UsherError:
+                raise
+            except Exception:
+                if len(some) > 1:
+                    middle = len(some) // 2
+                    groups += [some[middle:], some[:middle]]
+                    continue
+                failures += 1
+                if failures == 1:  # the others as a rule have the same cause
+                    log.exception("%s could not be read", self._subject)
+                self._refuse(some, f"{self._subject} could not be read")
+            else:
+                self._give(some, found)
+        if failures > 1:
+            log.error("%s could not be read: %d of %d", self._subject, failures, len(asked))
+
+    @staticmethod
+    def _give(
+        asked: Iterable[tuple[Question, asyncio.Future[Answer]]], found: Iterable[Answer]
+    ) -> None:
+        for (_, answer), given in zip(asked, found, strict=True):
             if not answer.done():
                 answer.set_result(given)
 

@@ -1,8 +1,9 @@
 /** What comes next for whoever has just become the administrator of an empty installation. */
 
 import { byId, fromMarkup } from '../dom.js';
+import { keptAs } from '../here.js';
 
-const KEY = 'usher.first-steps';
+const KEY = keptAs('usher.first-steps');
 
 const MARKUP = `
 <section class="steps" aria-labelledby="steps-title">

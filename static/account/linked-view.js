@@ -2,6 +2,7 @@
 
 import { byId, make, setText, timeElement } from '../dom.js';
 import { markField, onSubmit, resetForm, showFormError } from '../forms.js';
+import { home } from '../here.js';
 
 const CAME_BACK = '#link='; // how the address ends when a linking comes back from a provider
 
@@ -152,7 +153,7 @@ export class LinkedView {
   /** Leaves for the provider.  @param {string} [current_password] */
   async #go(current_password) {
     const name = this.#chosen;
-    const next = `/${CAME_BACK}${name}`;
+    const next = `${home}${CAME_BACK}${name}`;
     const { location: there } = await this.api.link(name, { current_password, next });
     this.#say('linked-status', `Going to ${this.providers.title(name)}…`);
     location.assign(there);
@@ -175,7 +176,7 @@ export class LinkedView {
 
   /** Without a password, a sign-in of just now shows who it is.  @param {any} problem */
   #askSignIn(problem) {
-    const next = `/${CAME_BACK}${this.#chosen}`;
+    const next = `${home}${CAME_BACK}${this.#chosen}`;
     const ways = this.#items.map(({ provider, title }) => (
       this.providers.way(provider, `Sign in again with ${title}`, { prompt: 'login', next })));
     const there = ways.filter((way) => way !== null);

@@ -29,7 +29,7 @@ export const MARKUP = `
   <span class="face" id="me-face" aria-hidden="true"></span>
   <div>
     <h1 tabindex="-1" id="signed-in-title">Account</h1>
-    <p class="quiet"><span id="me-name"></span> · <span id="me-email"></span> <span class="tag" id="me-role" hidden>Administrator</span></p>
+    <p class="quiet"><span id="me-name"></span> <span id="me-email"></span> <span class="tag" id="me-role" hidden>Administrator</span></p>
   </div>
 </header>
 <div id="welcome" hidden></div>
@@ -46,7 +46,7 @@ ${part('devices', 'Where you are signed in', 'Each browser and app of yours. Sig
   </details>`)}
 ${part('factors', 'Sign-in security', 'A second step, and passkeys in place of a password.', '')}
 ${part('password', 'Change password', 'Changing it signs out all your other devices.', `
-  <form id="password-form" method="post" action="/" novalidate>
+  <form id="password-form" method="post" action="./" novalidate>
     ${WHOSE}
     <div class="field" id="pw-current-field">
       ${password('pw-current', 'current_password', 'Current password', 'current-password', 'pw-current-error')}
@@ -65,7 +65,7 @@ ${part('linked', 'Linked accounts', 'Accounts elsewhere that sign you in here.',
   <p class="form-done" id="linked-status" role="status"></p>
   <ul class="entries" id="linked-list"></ul>
   <div class="row" id="link-choices"></div>
-  <form id="link-form" method="post" action="/" novalidate hidden>
+  <form id="link-form" method="post" action="./" novalidate hidden>
     ${WHOSE}
     <div class="field">
       ${password('link-password', 'current_password', 'Current password', 'current-password', 'link-hint link-password-error')}
@@ -83,7 +83,7 @@ ${part('linked', 'Linked accounts', 'Accounts elsewhere that sign you in here.',
     <div class="row" id="link-again-ways"></div>
   </div>`, 'hidden')}
 ${part('profile', 'Name and address', 'Your name is what others see in rooms.', `
-  <form id="name-form" method="post" action="/" novalidate>
+  <form id="name-form" method="post" action="./" novalidate>
     <div class="field">
       <label for="my-name">Name</label>
       <input id="my-name" name="name" autocomplete="name" required maxlength="100" aria-describedby="my-name-error">
@@ -92,7 +92,7 @@ ${part('profile', 'Name and address', 'Your name is what others see in rooms.', 
     ${NOTES}
     <button type="submit" class="plain">Change name</button>
   </form>
-  <form id="email-form" method="post" action="/" novalidate>
+  <form id="email-form" method="post" action="./" novalidate>
     <div class="field">
       <label for="my-email">New e-mail address</label>
       <input id="my-email" name="email" type="email" autocomplete="email" required maxlength="254" aria-describedby="my-email-hint my-email-error">

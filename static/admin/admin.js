@@ -7,7 +7,7 @@
  *   Context
  */
 
-import { make } from '../dom.js';
+import { make, setText } from '../dom.js';
 import { Calls } from './calls.js';
 import { failed } from './parts.js';
 
@@ -28,10 +28,16 @@ const PAGES = [
 /** @param {HTMLElement} element  @param {import('../app.js').App} app */
 export function mount(element, app) {
   const links = PAGES.map(({ name, title }) => make('a', { href: `#/admin/${name}` }, title));
+  const current = make('summary', {});
+  const menu = make('details', {}, current, ...links);
   const place = make('div', { class: 'admin-page' });
   element.append(make('h1', { tabindex: '-1' }, 'Administration'),
     make('div', { class: 'admin-columns' },
-      make('nav', { class: 'admin-pages', 'aria-label': 'Administration' }, ...links), place));
+      make('nav', { class: 'admin-pages', 'aria-label': 'Administration' }, menu), place));
+  const wide = matchMedia('(min-width: 52.01rem)'); // beside the page; else a menu above it
+  const fold = () => { menu.open = wide.matches; };
+  const life = new AbortController();
+  wide.addEventListener('change', fold, { signal: life.signal });
   const calls = new Calls(app.api);
   let shown = new AbortController();
   let before = '';
@@ -48,8 +54,8 @@ export function mount(element, app) {
       if (link.hash === `#/admin/${page.name}`) link.setAttribute('aria-current', 'page');
       else link.removeAttribute('aria-current');
     }
-    links.find((link) => link.hasAttribute('aria-current'))
-      ?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+    setText(current, page.title);
+    fold();
     app.title(`${page.title} · Administration`);
     const inside = before !== '';
     before = address;
@@ -68,5 +74,5 @@ export function mount(element, app) {
     }
   }
 
-  return { open, unmount: () => shown.abort() };
+  return { open, unmount: () => { shown.abort(); life.abort(); } };
 }

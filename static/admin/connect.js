@@ -2,6 +2,7 @@
 
 import { make, setText } from '../dom.js';
 import { markField } from '../forms.js';
+import { home, server } from '../here.js';
 import { attempt, button, errorPlace, field, head } from './parts.js';
 import { browser, fastapi, nginx, node } from './snippets.js';
 
@@ -59,9 +60,9 @@ export async function show(place, { app, calls }, path) {
   const { items } = await calls.settings();
   const setting = (/** @type {string} */ name) => (
     items.find((/** @type {any} */ one) => one.name === `USHER_${name}`)?.value ?? '');
-  const at = { usher: location.origin, page: `http://${location.hostname}:8001`,
+  const at = { usher: server, page: `http://${location.hostname}:8001`,
     backend: `http://${location.hostname}:8002`, backendPort: '8002', node: ownAddress(setting), frontPort: '8080',
-    key: NO_KEY };
+    home, passed: setting('PUBLIC_URL_PATH') === 'stripped' ? '/' : home, key: NO_KEY };
 
   const settings = code('Settings', app);
   const state = make('p', { class: 'hint' });

@@ -133,6 +133,8 @@ export function table(titles, caption) {
     make('table', {}, make('thead', {}, make('tr', {},
       ...titles.map((title) => make('th', { scope: 'col' },
         title === 'Acts' ? make('span', { class: 'unseen' }, title) : title)))), body));
+  titles.forEach((title, place) => element.style.setProperty(`--title-${place + 1}`, // beside each cell
+    title === 'Acts' ? 'none' : `"${title}"`));
   return { element, body };
 }
 

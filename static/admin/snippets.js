@@ -3,7 +3,9 @@
  * and runs them.
  *
  * @typedef {{usher: string, page: string, backend: string, backendPort: string, node: string,
- *   frontPort: string}} Addresses `node`: host and port that Usher itself listens on
+ *   frontPort: string, home: string, passed: string}} Addresses `node`: host and port that Usher
+ *   itself listens on; `home`: the path of its front page, which a proxy keeps or strips;
+ *   `passed`: what it passes on in place of that path
  */
 
 /** @param {Addresses} at  @returns {string} */
@@ -192,7 +194,7 @@ server {
 
     location = /usher-verify {
         internal;
-        proxy_pass http://usher/api/auth/verify;
+        proxy_pass http://usher${at.passed}api/auth/verify;
         proxy_pass_request_body off;
         proxy_set_header Content-Length "";
         # nginx asks by GET, whatever the request is. With this Usher refuses what another
@@ -207,9 +209,9 @@ server {
     }
 
     # Usher itself: its page, its calls and its socket.
-    location / {
+    location ${at.home} {
         proxy_read_timeout 90s;
-        proxy_pass http://usher;
+        proxy_pass http://usher${at.passed === at.home ? '' : at.passed};
     }
 }
 `;

@@ -1,6 +1,7 @@
 /** The frames that passed, newest first: found by words and direction, held still, opened, copied. */
 
 import { byId, make, setText } from '../dom.js';
+import { server } from '../here.js';
 import { toast } from '../ui.js';
 import { LANGUAGES, snippet } from './snippets.js';
 
@@ -150,7 +151,7 @@ function whole(direction, frame) {
     const button = make('button', { type: 'button', class: 'plain small' },
       make('span', { class: 'unseen' }, 'Copy as '), title);
     button.addEventListener('click', async () => {
-      const text = snippet(language, direction, frame, location.origin);
+      const text = snippet(language, direction, frame, server);
       setText(copy, text);
       copy.hidden = false;
       try {

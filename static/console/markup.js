@@ -23,7 +23,7 @@ export const MARKUP = `
 
 <section class="part" aria-labelledby="send-title">
   <h2 id="send-title">Send an event</h2>
-  <form id="composer" method="post" action="/" novalidate>
+  <form id="composer" method="post" action="./" novalidate>
     <div class="field">
       <label for="event">Event</label>
       <input id="event" name="event" class="code" list="events" value="heartbeat" autocomplete="off" autocapitalize="off" spellcheck="false" required aria-describedby="event-error">
@@ -64,8 +64,12 @@ export const MARKUP = `
 
 <section class="part" aria-labelledby="credentials-title">
   <h2 id="credentials-title">Tokens and tickets</h2>
-  <p class="hint">The token of this page is in a cookie that no script can read. Paste one of your app to see what it says. It is read here, sent nowhere, and the field is emptied.</p>
-  <form id="jwt-form" method="post" action="/" novalidate>
+  <h3>This page’s token</h3>
+  <p class="hint">It is in a cookie that no script can read. The server tells what it says, without the token itself.</p>
+  <div id="own-claims"></div>
+  <h3>Another token</h3>
+  <p class="hint">Paste one of your app to see what it says. It is read here, sent nowhere, and the field is emptied.</p>
+  <form id="jwt-form" method="post" action="./" novalidate>
     <div class="field">
       <label for="jwt">Access token or app token</label>
       <input id="jwt" name="jwt" type="password" class="code" autocomplete="off" spellcheck="false" aria-describedby="jwt-error">
@@ -76,7 +80,7 @@ export const MARKUP = `
   <div id="jwt-parts" role="status"></div>
   <h3>Ticket</h3>
   <p class="hint">A random string that opens one socket of this session. It says nothing by itself: the server keeps a hash of it, takes it once, and forgets it when its time is over.</p>
-  <form id="ticket-form" method="post" action="/" novalidate><button type="submit" class="plain">Make a ticket</button></form>
+  <form id="ticket-form" method="post" action="./" novalidate><button type="submit" class="plain">Make a ticket</button></form>
   <p class="quiet" id="ticket-made" hidden></p>
 </section>
 `;

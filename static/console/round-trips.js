@@ -41,7 +41,7 @@ export class RoundTrips {
     const sorted = [...this.#took].sort((a, b) => a - b);
     const median = sorted[Math.floor(sorted.length / 2)];
     const text = `${shown(last)} now, ${shown(median)} median, ${shown(sorted[sorted.length - 1])
-    } at most, of ${this.#took.length}`;
+    } at most, of ${this.#took.length} ${this.#took.length === 1 ? 'heartbeat' : 'heartbeats'}`;
     setText(this.#text, text);
     this.#place.querySelector('.plot')?.remove();
     if (this.#took.length > 1) {

@@ -10,14 +10,14 @@ const PYTHON_IMPORTS = ['import asyncio', 'import json', '',
 const PROTOCOL = 'usher.v1';
 
 /** @param {string} language one of LANGUAGES  @param {string} direction 'in' or 'out'
- *  @param {any} frame masked  @param {string} origin of the server  @returns {string} */
-export function snippet(language, direction, frame, origin) {
-  const url = `${origin.replace(/^http/, 'ws')}/ws?ticket=TICKET`;
+ *  @param {any} frame masked  @param {string} server its address  @returns {string} */
+export function snippet(language, direction, frame, server) {
+  const url = `${server.replace(/^http/, 'ws')}/ws?ticket=TICKET`;
   const sent = direction === 'out' ? frame : null;
   if (language === 'javascript') return javascript(url, sent, frame.event);
   if (language === 'python') return python(url, sent, frame.event);
   if (language === 'websocat') return websocat(url, sent, frame.event);
-  return curl(origin, sent);
+  return curl(server, sent);
 }
 
 const HOW = 'TICKET: from POST /api/ws/ticket. It opens one socket.';
@@ -78,19 +78,19 @@ function websocat(url, sent, event) {
 }
 
 /** curl is no client of frames: it publishes to a room, or opens the socket and shows what comes.
- *  @param {string} origin  @param {any} sent */
-function curl(origin, sent) {
+ *  @param {string} server  @param {any} sent */
+function curl(server, sent) {
   const room = sent?.data?.room;
   if (sent?.event === 'message' && typeof room === 'string') {
     const body = JSON.stringify({ room, event: 'message', data: sent.data.data ?? null });
     return `# KEY: an API key that may publish.
-curl '${origin}/api/publish' \\
+curl '${server}/api/publish' \\
   -H 'Authorization: Bearer KEY' -H 'Content-Type: application/json' \\
   -d ${quoted(body)}
 `;
   }
   return `# ${HOW} curl shows what arrives, as bytes, and sends no frame.
-curl --http1.1 -iN --max-time 60 --output - '${origin}/ws?ticket=TICKET' \\
+curl --http1.1 -iN --max-time 60 --output - '${server}/ws?ticket=TICKET' \\
   -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \\
   -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' -H 'Sec-WebSocket-Protocol: ${PROTOCOL}'
 `;

@@ -71,9 +71,10 @@ class RoomsView {
     const state = this.store.rooms.get(room);
     this.app.title(state ? `${state.channel.name} · Rooms` : 'Rooms');
     if (!state) {
-      this.talk.replaceChildren(room ? emptyState('This room is not there',
-        'It was deleted, or you may not enter it any more.')
-        : emptyState('No channels yet', 'Make one, and add others by their address.'));
+      this.talk.replaceChildren(...(room ? [emptyState('This room is not there',
+        'It was deleted, or you may not enter it any more.')]
+        : this.store.rooms.size ? [] // a narrow screen shows their list alone
+          : [emptyState('No channels yet', 'Make one, and add others by their address.')]));
       return;
     }
     this.#shown = new Conversation(this.talk, this.app, this.store, room, () => this.#reload());

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,14 +15,12 @@ import pytest
 
 from tests.support.contract import Driver, ScriptedRun, behaviours
 from tests.support.js_package import SOURCE, Packed, npm, packed, type_check
+from tests.support.js_readme import README, node, run, the_readme_prints
 from tests.support.node import node_command
 from tests.support.scripted import scripted_usher
-from tests.support.server import ROOT, Usher, address, usher
-from tests.support.tools import need
+from tests.support.server import ROOT, Usher, usher
 
 pytestmark = pytest.mark.timeout(240)
-README = (SOURCE / "README.md").read_text("utf-8")
-[EXAMPLE] = re.findall(r"^```js\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 MODULES = sorted(path.name for path in (ROOT / "static").glob("usher*.js"))
 WITHOUT_WEBSOCKET = "--no-experimental-websocket"
 NODE_22 = "node@22"
@@ -48,37 +46,6 @@ def app(package: Packed) -> Path:
 @pytest.fixture(scope="module")
 def app_with_ws(package: Packed) -> Path:
     return package.app("app-with-ws", "ws")
-
-
-def run(command: Sequence[str | Path], app: Path, program: str) -> tuple[int, str, str]:
-    """A program in a project. Returns its status, stdout and stderr."""
-    (app / "program.mjs").write_text(program)
-    done = subprocess.run(
-        [*command, app / "program.mjs"],
-        cwd=app,
-        env={"PATH": os.environ["PATH"], "NODE_NO_WARNINGS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
-
-
-def node(*flags: str) -> list[str | Path]:
-    return [need("the package of clients/js needs it (apt-get install nodejs)", "node"), *flags]
-
-
-def the_readme_prints(server: Usher, command: Sequence[str | Path], app: Path) -> None:
-    """The example of the README does what the README says."""
-    assert EXAMPLE.count("http://127.0.0.1:8888") == 1
-    program = EXAMPLE.replace("http://127.0.0.1:8888", server.url)
-    program = re.sub(r"`ada-.*?`", f"'{address()}'", program)
-    status, out, err = run(command, app, program)
-    assert (status, err) == (0, "")
-    promised = re.search(r"It prints (.*?)\.$", README, re.DOTALL | re.MULTILINE)
-    assert promised is not None
-    assert out.splitlines() == re.findall(r"`([^`]+)`", promised[1])
 
 
 # ---- what is in it -------------------------------------------------------------------------

@@ -10,28 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from services.settings.settings import VERSION
 from tests.client_python.conftest import Place
+from tests.support.python_package import PROGRAM
 from tests.support.server import PASSWORD, ROOT, address, sign_up
 
 pytestmark = pytest.mark.slow
 SOURCES = ROOT / "clients" / "python"
-PROGRAM = """
-import asyncio, sys
-from usher_client import Usher, __version__
-from usher_client.backend import AppTokens
-
-async def main(url, email, password, name):
-    async with Usher(url) as usher, AppTokens(url, "board") as apps:
-        user = await usher.sign_in(email, password)
-        await usher.connect()
-        room = usher.room(name)
-        await room.send("hello")
-        message = await anext(room)
-        caller = await apps.check(await usher.app_token("board"))
-        print(__version__, message.data, message.sender.id == caller.id == user.id)
-
-asyncio.run(main(*sys.argv[1:]))
-"""
 CONSUMER = """
 from usher_client import Message, Usher
 
@@ -78,7 +63,7 @@ def test_it_installs_into_a_clean_environment_and_works(
     email = address()
     sign_up(place.server, email=email)
     said = run(python, "-c", PROGRAM, place.server.url, email, PASSWORD, place.channel())
-    assert said.split() == ["1.1.0", "hello", "True"]
+    assert said.split() == [VERSION, "hello", "True"]
     # A program that uses it is checked by its types, as they are installed.
     consumer = tmp_path / "consumer.py"
     consumer.write_text(CONSUMER)

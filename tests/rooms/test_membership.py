@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -65,6 +66,18 @@ async def test_a_user_may_enter_their_own_room_and_granted_channels() -> None:
     assert membership.grant_in("user:ada") == OWN_ROOM
     assert membership.grant_in("channel:c1") == READ
     assert membership.grant_in("channel:c2") == WRITE
+
+
+@pytest.mark.gen_test
+async def test_sockets_in_a_channel_share_its_id_and_nothing_keeps_it_behind_them() -> None:
+    h = installation()
+    h.rooms.subscribe(["channel:an id that nothing else has"])
+    copies = [b"an id that nothing else has".decode() for _ in range(3)]
+    held = [h.socket({copies[0]: READ})[1], h.socket({copies[1]: READ}, "bob")[1]]
+    first, other = (next(iter(membership._grants)) for membership in held)
+    assert first is other
+    # CPython 3.12 never frees a string that was interned.
+    assert sys.intern(copies[2]) is copies[2]
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,14 @@ GOOD = [
     ("SESSION_LIFETIME_SECONDS", "31536000", 31536000),
     ("PUBLIC_URL", "https://Usher.Example:443/", "https://usher.example"),
     ("PUBLIC_URL", "http://localhost:8888", "http://localhost:8888"),
+    ("PUBLIC_URL", "https://Example.ORG:443/Usher/", "https://example.org/Usher"),
+    (
+        "PUBLIC_URL",
+        "https://example.org/~ada/team-1.usher_x",
+        "https://example.org/~ada/team-1.usher_x",
+    ),
+    ("PUBLIC_URL", "http://[::1]:8888/usher", "http://[::1]:8888/usher"),
+    ("PUBLIC_URL_PATH", "stripped", "stripped"),
     ("ALLOWED_ORIGINS", "", ()),
     ("ALLOWED_ORIGINS", "https://A.example, http://b:80", ("https://a.example", "http://b")),
     ("TRUSTED_PROXIES", "", ()),
@@ -209,11 +217,12 @@ BAD = {
                     ",".join(["a" * 32] * 2), "\udcff" * 32,
                     "-----BEGIN PUBLIC KEY-----\nAA\n-----END PUBLIC KEY-----"],
     "ENCRYPTION_KEYS": ["", "x", KEY[:-1], KEY + "=", f"{KEY},{KEY}", KEY + ",", "+" * 43 + "="],
-    "PUBLIC_URL": ["", "usher.example", "https://h/path", "https://h?x", "https://u:p@h", "ws://h",
+    "PUBLIC_URL": ["", "usher.example", "https://h?x", "https://u:p@h", "ws://h",
                    "*", "null", "https://h//", "https://a,https://b", "tauri://localhost"],
     "ALLOWED_ORIGINS": ["*", "null", "a.example", "https://*.example", "https://h/x", "https://a,",
                         "https://u:p@h", "https://a https://b", "ftp://h"],
     "TRUSTED_PROXIES": ["x", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1,", "*", "proxy.example"],
+    "PROXY_PROTOCOL": ["", "v2", "true", "on,off"],
     "OAUTH_PROVIDERS": ["google,", "goo gle", "a_b", "9x", "a/b", "GOOGLE,google", "../x"],
 }  # fmt: skip
 SECONDS = [setting.name for setting in SETTINGS if setting.name.endswith("_SECONDS")]
@@ -224,6 +233,35 @@ BAD |= {
 COUNTS = ["HISTORY_MESSAGES", *(setting.name for setting in LIMIT_SETTINGS)]
 BAD |= {name: ["", "x", "0", "-1", "1.5", "1e3", "1_0", "1000001", "\uff11"] for name in COUNTS}
 BAD["COOKIE_NAME_PREFIX"] = ["", " ", "a b", "a=b", "a;b", "1a", "__Host-", "ä", "a" * 33]
+BAD["PUBLIC_URL"] += [
+    f"https://h{path}"
+    for path in (
+        "//",
+        "/usher//",
+        "//usher",
+        "/a//b",
+        "/..",
+        "/usher/../b",
+        "/.",
+        "/a/./b",
+        "/usher?x",
+        "/usher?",
+        "/usher#x",
+        "/usher#",
+        "/us%68er",
+        "/a%2fb",
+        "/a b",
+        "/a\\b",
+        "/a;b",
+        "/a+b",
+        "/é",
+        "/usher\nx",
+        "/usher/\x00",
+        f"/{'a' * 100}",
+    )
+]
+BAD["PUBLIC_URL"] += ["https://u:p@h/usher", "/usher", "//h/usher", "ws://h/usher"]
+BAD["PUBLIC_URL_PATH"] = ["", "keep", "on", "kept,stripped"]
 BAD["LOG_FORMAT"] = ["", "xml", "json,text"]
 BAD["WEBHOOK_PRIVATE"] = ["", "yes", "1", "on,off"]
 BAD |= {
@@ -313,6 +351,7 @@ def test_risky_settings_are_warned_about() -> None:
     assert any("in clear" in w for w in read({"USHER_PUBLIC_URL": "http://usher.example"}).warnings)
     for local in ("http://localhost:1", "http://[::1]:1", "https://usher.example"):
         assert read({"USHER_PUBLIC_URL": local}).warnings == ()
+        assert read({"USHER_PUBLIC_URL": f"{local}/usher"}).warnings == ()
     assert "every address" in read({"USHER_TRUSTED_PROXIES": "0.0.0.0/0"}).warnings[0]
 
 
@@ -435,6 +474,15 @@ def test_half_a_role_mapping_stops_the_start(there: str, missing: str) -> None:
     assert line.endswith(f"; {there} needs it")
 
 
+def test_proxy_headers_need_a_proxy_to_believe() -> None:
+    line = line_for({"USHER_PROXY_PROTOCOL": "on"})
+    assert line.startswith("usher: USHER_TRUSTED_PROXIES: got nothing, takes addresses")
+    assert line.endswith("; PROXY_PROTOCOL=on needs it")
+    settings = read({"USHER_PROXY_PROTOCOL": "on", "USHER_TRUSTED_PROXIES": "10.0.0.5"})
+    assert settings.proxy_protocol
+    assert not read({"USHER_TRUSTED_PROXIES": "10.0.0.5"}).proxy_protocol
+
+
 @pytest.mark.parametrize("environ", [{}, {"USHER_PORT": "x", "USHER_OAUTH_PROVIDERS": "!"}])
 def test_help_lists_every_flag_with_its_default(
     environ: dict[str, str], capsys: pytest.CaptureFixture[str]
@@ -493,3 +541,33 @@ def test_any_text_is_accepted_or_reported_in_one_line(setting: object, text: str
         line = error_line(error)
     assert line.isprintable()
     assert len(line) < 500
+
+
+def test_requests_have_the_path_of_the_public_url_unless_the_proxy_strips_it() -> None:
+    url = {"USHER_PUBLIC_URL": "https://example.org/a/b"}
+    assert read(url).path_prefix == "/a/b"
+    assert read({**url, "USHER_PUBLIC_URL_PATH": "stripped"}).path_prefix == ""
+    without = read({"USHER_PUBLIC_URL": "https://example.org", "USHER_PUBLIC_URL_PATH": "stripped"})
+    assert without.path_prefix == ""
+    assert any("PUBLIC_URL has no path" in warning for warning in without.warnings)
+    assert read({"USHER_PUBLIC_URL": "https://example.org"}).path_prefix == ""
+    assert read().path_prefix == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "given", "prefix"),
+    [
+        (None, None, ""),
+        ("https://example.org", None, ""),
+        ("https://example.org/usher", None, "usher."),
+        ("https://example.org/a/b", None, "a+b."),
+        ("https://example.org/a.b", None, "a.b."),
+        ("https://example.org/usher", "blue-", "blue-"),
+    ],
+)
+def test_cookies_are_named_after_the_path_of_the_public_url(
+    url: str | None, given: str | None, prefix: str
+) -> None:
+    environ = {"USHER_PUBLIC_URL": url, "USHER_COOKIE_NAME_PREFIX": given}
+    chosen = read({name: text for name, text in environ.items() if text is not None})
+    assert chosen.cookie_name_prefix == prefix

@@ -75,6 +75,17 @@ SPILLED = """() => {
 }"""
 
 
+# Ends in an ellipsis, or what somebody typed or is to copy as it is: these may be longer.
+CUT_OFF = """() => [...document.querySelectorAll('body *')].filter((element) => {
+  if (!element.checkVisibility({ visibilityProperty: true })) return false;
+  if (element.matches('pre, input, textarea, select, .unseen')) return false;
+  const { overflowX, textOverflow, clipPath } = getComputedStyle(element);
+  return overflowX !== 'visible' && textOverflow !== 'ellipsis' && clipPath === 'none'
+    && element.scrollWidth > element.clientWidth + 1;
+}).map((element) => `${element.scrollWidth - element.clientWidth} px of ${
+  element.outerHTML.slice(0, 100)}`)"""
+
+
 def low_contrast(page: Page) -> list[str]:
     """Text below 4.5:1 (large text 3:1) and edges of fields below 3:1."""
     return cast("list[str]", page.evaluate(LOW_CONTRAST))
@@ -93,6 +104,11 @@ def too_small(page: Page) -> list[str]:
 
 def repeated_ids(page: Page) -> list[str]:
     return cast("list[str]", page.evaluate(REPEATED_IDS))
+
+
+def cut_off(page: Page) -> list[str]:
+    """What is hidden at the side of a narrow screen, and only scrolling there would show."""
+    return cast("list[str]", page.evaluate(CUT_OFF))
 
 
 def spilled(page: Page) -> list[str]:

@@ -188,7 +188,7 @@ class Visitor:
     def post(self, path: str, body: dict[str, Any] | None = None) -> int:
         """Call the API with this profile's cookies, beside the page; returns the status."""
         answer = self.context.request.post(
-            self.server.url + path, data=body or {}, headers={"Origin": self.server.url}
+            self.server.url + path, data=body or {}, headers={"Origin": self.server.origin}
         )
         return answer.status
 

@@ -68,7 +68,7 @@ class Client:
         self.name = name
         self._driver = driver
         self._calls = itertools.count()
-        self._told: defaultdict[str, deque[Json]] = defaultdict(deque)
+        self._reported: defaultdict[str, deque[Json]] = defaultdict(deque)
         self._results: dict[int, Json] = {}
         self._changed = threading.Condition()
 
@@ -77,13 +77,13 @@ class Client:
             if kind == "result":
                 self._results[detail["call"]] = detail
             else:
-                self._told[kind].append(detail)
+                self._reported[kind].append(detail)
             self._changed.notify_all()
 
     def _wait(self, found: Callable[[], Any], what: str) -> Any:
         with self._changed:
             value = self._changed.wait_for(found, timeout=PATIENCE)
-        assert value, f"no {what}; told: {dict(self._told)}; said: {self._driver.noise()}"
+        assert value, f"no {what}; reported: {dict(self._reported)}; said: {self._driver.noise()}"
         return value
 
     def begin(self, do: str, members: Json) -> int:
@@ -106,7 +106,7 @@ class Client:
         """The next state of this name; those before it are passed over."""
 
         def found() -> Json | None:
-            states = self._told["state"]
+            states = self._reported["state"]
             while states:
                 state = states.popleft()
                 if state["name"] == name:
@@ -118,13 +118,13 @@ class Client:
 
     def reported(self, kind: str) -> Json:
         """The next of a kind."""
-        self._wait(lambda: self._told[kind], kind)
-        return self._told[kind].popleft()
+        self._wait(lambda: self._reported[kind], kind)
+        return self._reported[kind].popleft()
 
     def waiting(self) -> set[str]:
         """The kinds of reports that were not read yet; for states, the names."""
-        kinds = {kind for kind, queue in self._told.items() if queue and kind != "state"}
-        return kinds | {state["name"] for state in self._told["state"]}
+        kinds = {kind for kind, queue in self._reported.items() if queue and kind != "state"}
+        return kinds | {state["name"] for state in self._reported["state"]}
 
     def signal(self, number: signal.Signals) -> None:
         self._driver.send_signal(number)
@@ -208,7 +208,7 @@ class Run:
             if "value" in step:
                 assert fits(result["value"], step["value"]), result
 
-    def step_told(self, wanted: Json, step: Json) -> None:
+    def step_reports(self, wanted: Json, step: Json) -> None:
         wanted = dict(meant(wanted))
         if "state" in wanted:
             least = wanted.pop("pause_at_least", 0)
@@ -223,7 +223,7 @@ class Run:
         found = self.client.reported(kind)
         assert fits(found, detail), found
 
-    def step_not_told(self, kinds: list[str], step: Json) -> None:
+    def step_not_reported(self, kinds: list[str], step: Json) -> None:
         assert not self.client.waiting() & set(kinds), self.client.waiting()
 
     def step_wait(self, seconds: float, step: Json) -> None:

@@ -47,12 +47,12 @@ class Forked:
         self.returncode: int | None = None
         self._status = status
         self._lock = threading.Lock()
-        self.pid = self._told()
+        self.pid = self._reply()
 
     def poll(self) -> int | None:
         """The exit status, negative for a signal; None while it runs."""
         with self._lock:
-            if self.returncode is None and self._is_told(0):
+            if self.returncode is None and self._has_reply(0):
                 self._ended()
         return self.returncode
 
@@ -64,7 +64,7 @@ class Forked:
         """
         with self._lock:
             if self.returncode is None:
-                if not self._is_told(timeout):
+                if not self._has_reply(timeout):
                     raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
                 self._ended()
             assert self.returncode is not None
@@ -82,16 +82,16 @@ class Forked:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
-    def _is_told(self, timeout: float | None) -> bool:
+    def _has_reply(self, timeout: float | None) -> bool:
         waiting = select.poll()  # select() takes no descriptor above 1,023
         waiting.register(self._status, select.POLLIN)
         return bool(waiting.poll(None if timeout is None else timeout * 1000))
 
     def _ended(self) -> None:
-        self.returncode = self._told()
+        self.returncode = self._reply()
         self._status.close()
 
-    def _told(self) -> int:
+    def _reply(self) -> int:
         said = self._status.recv(64)
         assert said, "the process that forks servers has ended"
         return int(said)
@@ -149,15 +149,19 @@ def preloadable(environment: Mapping[str, str]) -> bool:
 
 
 def start_server(
-    environment: Mapping[str, str], *, from_scratch: bool = False
+    environment: Mapping[str, str],
+    *,
+    from_scratch: bool = False,
+    program: Sequence[str] = (),
 ) -> Forked | subprocess.Popen[str]:
     """A server, with its stdout and stderr in the pipe `stdout`.
 
     Args:
         from_scratch: not forked, even where that shows no difference.
+        program: the command, if it is not server.py of this repository.
     """
-    command = [sys.executable, "server.py"]
-    if from_scratch or not preloadable(environment):
+    command = list(program) or [sys.executable, "server.py"]
+    if program or from_scratch or not preloadable(environment):
         return subprocess.Popen(
             command,
             cwd=ROOT,

@@ -18,7 +18,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
@@ -42,6 +42,8 @@ ROOMY = {
 }
 """All tests of a process come from one address; those of the limits set their own."""
 TORNADO = "sqlite-through-tornado"
+LOWEST_PORT = 10_000
+"""Of those that tests choose."""
 PATIENCE = 20.0
 """Seconds that anything may take on a busy machine before a test gives up."""
 
@@ -59,6 +61,9 @@ class Usher:
     from_scratch = False
     """Whether it has a Python of its own; otherwise it is forked by one that has imported it
     (preloaded.py)."""
+
+    program: Sequence[str] = ()
+    """The command that starts it, if it is not server.py of this repository."""
 
     def __init__(self, database: str, **settings: object) -> None:
         self._stack = ExitStack()
@@ -80,7 +85,7 @@ class Usher:
         self.url = ""
         """Where it listens."""
         self.origin = ""
-        """Where browsers reach it: PUBLIC_URL, or the same."""
+        """The origin of PUBLIC_URL, or the same."""
         self.pages = ""
         """The URL on the start screen, and the base of links in mails."""
         self.output: list[str] = []
@@ -92,7 +97,9 @@ class Usher:
             raise
 
     def _start(self) -> None:
-        self.process = start_server(self.environment, from_scratch=self.from_scratch)
+        self.process = start_server(
+            self.environment, from_scratch=self.from_scratch, program=self.program
+        )
         ready: queue.Queue[dict[str, str]] = queue.Queue()
         self._reader = threading.Thread(target=self._read, args=(ready,), daemon=True)
         self._reader.start()
@@ -109,7 +116,7 @@ class Usher:
         self.url = reported.get("Listens", reported["Open"])
         self.pages = reported["Open"]
         by_default = "USHER_PUBLIC_URL" not in self.environment
-        self.origin = self.url if by_default else reported["Open"]
+        self.origin = self.url if by_default else "/".join(reported["Open"].split("/")[:3])
 
     def _read(self, ready: queue.Queue[dict[str, str]]) -> None:
         assert self.process.stdout is not None
@@ -167,10 +174,25 @@ class Usher:
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on just now. The system gives it to no connection, which could be
+    in the way before it is used, or while whoever listens on it is started again."""
+    while True:
+        port = LOWEST_PORT + secrets.randbelow(_first_given() - LOWEST_PORT)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def _first_given() -> int:
+    """The lowest port that the system gives to connections."""
+    try:
+        text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
+    except OSError:  # not Linux: as IANA has it
+        return 49_152
+    return max(LOWEST_PORT + 1000, int(text.split()[0]))
 
 
 @contextmanager

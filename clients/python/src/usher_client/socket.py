@@ -164,8 +164,8 @@ class Connection:
         if frame.get("ok") is True:
             waiter.reply.set_result(frame.get("data"))
             return
-        told = frame.get("error")
-        error = told if isinstance(told, dict) else {}
+        given = frame.get("error")
+        error = given if isinstance(given, dict) else {}
         after = seconds(error.get("retry_after")) or None
         waiter.reply.set_exception(
             refusal(error.get("code"), error.get("message"), retry_after=after)
