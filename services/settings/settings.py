@@ -326,6 +326,8 @@ def _warnings_for(settings: Settings) -> list[str]:
             f"{WILDCARD_HOSTS[settings.host]} or localhost can sign in; set PUBLIC_URL to the "
             "address that browsers use"
         )
+    if settings.public_url_path == "stripped" and not (url and urlsplit(url).path):
+        cautions.append("PUBLIC_URL_PATH is stripped, and PUBLIC_URL has no path: it has no effect")
     smtp = settings.smtp_url
     if smtp is not None and smtp.tls == "none" and not is_loopback(smtp.host):
         cautions.append(

@@ -53,7 +53,11 @@ def helm(values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def rendered() -> dict[str, dict[str, Any]]:
     """What Kubernetes gets, by kind."""
-    done = helm(VALUES)
+    return rendered_with(VALUES)
+
+
+def rendered_with(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    done = helm(values)
     assert done.returncode == 0, done.stderr
     errors, files = json.loads(done.stdout)
     assert errors == []
@@ -97,6 +101,16 @@ def test_readiness_is_readyz_and_liveness_is_not(pod: dict[str, Any]) -> None:
         "readinessProbe": "/readyz",
     }
     assert set(paths.values()) <= dict(API_ROUTES).keys()
+
+
+@pytest.mark.parametrize(("path", "passed"), [("", "/"), ("/usher", "/usher"), ("/a/b", "/a/b")])
+def test_the_ingress_passes_on_what_lies_below_the_public_url(path: str, passed: str) -> None:
+    found = rendered_with({**VALUES, "publicUrl": f"https://app.example{path}"})
+    [rule] = found["Ingress"]["spec"]["rules"]
+    [only] = rule["http"]["paths"]
+    assert (only["path"], only["pathType"]) == (passed, "Prefix")
+    pod = found["Deployment"]["spec"]["template"]["spec"]
+    assert environment(pod)["USHER_PUBLIC_URL"] == f"https://app.example{path}"
 
 
 def test_kubernetes_waits_for_a_drain_before_it_kills(pod: dict[str, Any]) -> None:
@@ -158,6 +172,9 @@ def test_usher_accepts_the_settings_and_reads_its_secrets_from_files(
     [
         ({"publicUrl": ""}, "/publicUrl"),
         ({"publicUrl": "app.example"}, "/publicUrl"),
+        ({"publicUrl": "https://app.example/usher/"}, "/publicUrl"),
+        ({"publicUrl": "https://app.example/a//b"}, "/publicUrl"),
+        ({"publicUrl": "https://app.example/usher?x"}, "/publicUrl"),
         ({"existingSecret": ""}, "/existingSecret"),
         ({"port": 80}, "/port"),
         ({"settings": {"USHER_SIGNUP": "closed"}}, "USHER_SIGNUP"),

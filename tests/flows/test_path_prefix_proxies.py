@@ -4,6 +4,7 @@ below one that it strips."""
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Iterator
 from http.cookies import SimpleCookie
@@ -13,6 +14,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 import pytest
 
 from tests.support.databases import kinds
+from tests.support.node import run_script
 from tests.support.path_prefix import (
     FILES,
     KEPT,
@@ -276,6 +278,26 @@ def test_the_clients_for_python_take_the_whole_url(place: Place, path: str) -> N
             await tokens.close()
 
     asyncio.run(session())
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_client_for_javascript_takes_the_whole_url(place: Place, path: str) -> None:
+    script = """
+        const { createUsher } = await import(`${process.env.USHER_JS}/usher-index.js`);
+        const { URL: url, EMAIL: email, SECRET: password } = process.env;
+        const usher = createUsher({ url, credentials: 'tokens' });
+        const { id } = await usher.signUp({ email, password, name: 'Ada' });
+        const session = await usher.connect();
+        const me = await (await usher.fetch('/api/auth/me')).json();
+        const { messages } = await usher.room(`user:${id}`).history();
+        await usher.signOut();
+        const { status } = await usher.fetch('/api/auth/me');
+        console.log(JSON.stringify([session.user.id === id, me.id === id, messages, status]));
+    """
+    url = place.url + path
+    status, out, err = run_script(script, URL=url, EMAIL=address(), SECRET=PASSWORD)
+    assert (status, err) == (0, "")
+    assert json.loads(out) == [True, True, [], 401]
 
 
 def test_a_name_with_a_slash_passes_where_the_path_is_kept(place: Place) -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.settings.origins import Origins, is_loopback, parse_origin
+from services.errors import BadRequest
+from services.settings.origins import Origins, checked_next, is_loopback, parse_origin
 
 PUBLIC = Origins("https://usher.example", "10.0.0.1", 8888, ["https://app.example:8443"])
 
@@ -212,6 +213,7 @@ def test_otherwise_the_screen_shows_where_it_listens(host: str) -> None:
             ("example.org", ("https://app.example.org:8443", "https://example.org")),
         ),
         ("http://localhost:8888", [], ("localhost", ("http://localhost:8888",))),
+        ("https://example.org/usher", [], ("example.org", ("https://example.org",))),
         ("http://127.0.0.1:8888", ["http://localhost:8888"], None),
         ("https://[::1]:8888", [], None),
     ],
@@ -220,3 +222,48 @@ def test_the_relying_party_is_the_host_of_the_public_url(
     public: str, allowed: list[str], expected: object
 ) -> None:
     assert Origins(public, "127.0.0.1", 8888, allowed).relying_party() == expected
+
+
+def test_a_path_of_the_public_url_is_no_part_of_its_origin() -> None:
+    origins = Origins("https://example.org/a/b", "127.0.0.1", 8888)
+    assert origins.public_url == origins.announced == "https://example.org/a/b"
+    assert (origins.path, origins.home, origins.secure) == ("/a/b", "/a/b/", True)
+    assert origins.is_own("https://example.org")
+    assert not origins.is_own("https://example.org/a/b")
+    assert not origins.is_own("https://a")
+    assert "USHER_PUBLIC_URL" in origins.refused("http://example.org", "example.org")
+    without = Origins("https://example.org", "127.0.0.1", 8888)
+    assert (without.path, without.home) == ("", "/")
+
+
+@pytest.mark.parametrize(
+    ("target", "fits"),
+    [
+        ("/", True),
+        ("/app/x?y#z", True),
+        ("/a/b/", True),
+        ("/oauth/x", True),
+        ("/a/oauth/x", True),
+        ("https://example.org/other", True),
+        ("/a/b/oauth/x", False),
+        ("/a/%62/oauth/x", False),
+        ("/a%2Fb/oauth/x", False),
+        ("/a/b%2foauth%2fx", False),
+        ("/a//b/oauth/x", False),
+        ("/a/./b/oauth", False),
+        ("/a/c/%2e%2e/b/oauth", False),
+        ("/a/c/..%2fb/oauth", False),
+        ("/a/b/%6Fauth/x", False),
+        ("https://example.org/a/b/oauth/x", False),
+        ("https://example.org//a/b/oauth/x", False),
+        ("//evil.example/", False),
+        ("https://evil.example/a/b/", False),
+    ],
+)
+def test_a_sign_in_leads_to_any_path_of_the_host_but_to_no_sign_in(target: str, fits: bool) -> None:
+    origins = Origins("https://example.org/a/b", "127.0.0.1", 8888)
+    if fits:
+        assert checked_next(target, origins) == target
+        return
+    with pytest.raises(BadRequest):
+        checked_next(target, origins)

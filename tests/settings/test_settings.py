@@ -547,6 +547,9 @@ def test_requests_have_the_path_of_the_public_url_unless_the_proxy_strips_it() -
     url = {"USHER_PUBLIC_URL": "https://example.org/a/b"}
     assert read(url).path_prefix == "/a/b"
     assert read({**url, "USHER_PUBLIC_URL_PATH": "stripped"}).path_prefix == ""
+    without = read({"USHER_PUBLIC_URL": "https://example.org", "USHER_PUBLIC_URL_PATH": "stripped"})
+    assert without.path_prefix == ""
+    assert any("PUBLIC_URL has no path" in warning for warning in without.warnings)
     assert read({"USHER_PUBLIC_URL": "https://example.org"}).path_prefix == ""
     assert read().path_prefix == ""
 
