@@ -6,7 +6,6 @@ socket.py has the frames of a socket and their replies.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable
 
 import msgspec
@@ -14,6 +13,7 @@ import msgspec
 from handlers.websocket.context import SocketContext
 from services.audit.events import Caller
 from services.event_loop.deadlines import NEAR_SECONDS
+from services.opaque import random_id
 from services.outbox import SocketJoinedEvent, SocketLeftEvent
 from services.rooms.joins import Credential
 from services.rooms.membership import Membership
@@ -49,7 +49,7 @@ class SocketIdentity:
 
     def __init__(self, context: SocketContext, address: str, session_id: str = "") -> None:
         self.context, self._address = context, address
-        self.session_id = session_id or secrets.token_urlsafe(16)
+        self.session_id = session_id or random_id()
         self._session: SocketSession | None = None
         self.bearer_token_id: str | None = None
         self.generation = 0
