@@ -32,7 +32,9 @@ class Visit:
         location = answer.headers.get("Location", "")
         back, self.sid = self.provider.authorize(location, self.subject, self.email)
         parts = urlsplit(back)
-        answer = await self.http.call("GET", f"{parts.path}?{parts.query}")
+        # The URL of the node may have a path in front, or a proxy may strip that of PUBLIC_URL.
+        path = parts.path[max(0, parts.path.rfind("/oauth/")) :]
+        answer = await self.http.call("GET", f"{path}?{parts.query}")
         expect(answer.status_code in SENT_ON, f"GET {parts.path}: status {answer.status_code}")
         socket = await self._trial.by_cookie(self.http)
         await socket.event("joined")

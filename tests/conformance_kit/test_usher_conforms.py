@@ -17,7 +17,7 @@ from conformance.runner import Report, run
 from conformance.table import CASES, Case
 from conformance.target import Target
 from conformance.verdict import Outcome
-from tests.conformance_kit.installation import one_node, two_nodes
+from tests.conformance_kit.installation import node_below, one_node, two_nodes
 from tests.support.server import ROOT, TORNADO, sign_up, usher
 
 LONG = frozenset(case.id for case in CASES if case.seconds)
@@ -85,6 +85,13 @@ def test_a_node_keeps_what_takes_its_time() -> None:
 @pytest.mark.timeout(600)
 def test_a_node_with_tornados_sockets_keeps_every_promise() -> None:
     with one_node(TORNADO) as target:
+        all_kept(checked(target, list(CASES), AT_ONCE), but=frozenset({"expired"}))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_node_below_a_path_of_its_host_keeps_every_promise() -> None:
+    with node_below("/team/usher", "sqlite") as target:
         all_kept(checked(target, list(CASES), AT_ONCE), but=frozenset({"expired"}))
 
 
