@@ -35,6 +35,7 @@ from handlers.websocket.upgrade import MAX_BODY_BYTES, UpgradeHandler
 from services.composition import container, supervising
 from services.composition import lifecycle as running
 from services.composition.container import Services
+from services.composition.heap import use_one_arena
 from services.composition.infrastructure import (
     close_connections,
     open_infrastructure,
@@ -108,6 +109,7 @@ def main(argv: Sequence[str] | None = None, program: str = command_line.PROGRAM)
             if chosen.processes > 1 and worker is None:
                 run_loop(supervise(chosen, arguments, handler))
             else:
+                use_one_arena(os.environ)
                 run_loop(serve(chosen, reread, handler, worker))
     except WorkerFailed as error:
         sys.stderr.write(f"{error.line}\n")

@@ -32,6 +32,7 @@ from benchmarks.reactor import Reactor
 from benchmarks.servers import ROOT, Server, free_port, running, usher_command
 from benchmarks.sizes import LIMITS, TOKEN_TTL_SECONDS
 from benchmarks.ws_load import PING, SIGN_OF_LIFE, Address, Client, handshake, open_all, visit
+from services.composition.heap import IDLE_SECONDS
 from services.embedded.redis_server import EmbeddedRedis
 from services.grants.rules import Grant, Right
 from services.sessions.login_cache import LoginState, login_key
@@ -42,8 +43,11 @@ SPARE_FILES = 200
 PER_PROCESS = 15_000
 PER_ADDRESS = 20_000
 WARM_UP = 200
-AHEAD_SECONDS = 1800.0
-OPEN_SECONDS = 900.0
+AHEAD_SECONDS = 2 * 3_600.0
+"""How new the state of a login is said to be: newer than what the database is asked about."""
+OPEN_SECONDS = 1_800.0
+REST_SECONDS = 2 * IDLE_SECONDS + 3.0
+"""Until the server has given back what its hashes took."""
 
 
 @dataclass(frozen=True)
@@ -173,11 +177,14 @@ def ready(tree: Path) -> Iterator[tuple[Server, redis.Redis, TokenMint, Login]]:
                 yield server, store, TokenMint(secret), login
 
 
-def measure(tree: Path, sockets: int, each: int, settle: float = 12.0) -> Footprint:
+def measure(
+    tree: Path, sockets: int, each: int, settle: float = 12.0, rest: float = REST_SECONDS
+) -> Footprint:
     """Open idle sockets and see what they take.
 
     Args:
         each: channels that each is in.
+        rest: seconds before the first of them, for what follows the sign-ins.
         settle: seconds until the memory is read, for what follows the joins.
 
     Raises:
@@ -189,6 +196,7 @@ def measure(tree: Path, sockets: int, each: int, settle: float = 12.0) -> Footpr
         made = tokens(store, mint, login, sockets + WARM_UP, each)
         upgrades = [handshake(server.address, token) for token in made]
         visit(server.address, upgrades[:WARM_UP], b'"joined"', 20)
+        time.sleep(rest)
         before = _resident(server)
         with held(server.address, upgrades[WARM_UP:]):
             time.sleep(settle)

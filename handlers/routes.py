@@ -15,7 +15,7 @@ from handlers.account.mail_links import (
     EmailVerifyHandler,
     ForgotHandler,
 )
-from handlers.account.me import ExportHandler, MeHandler
+from handlers.account.me import ClaimsHandler, ExportHandler, MeHandler
 from handlers.account.passkeys import (
     PasskeyHandler,
     PasskeyLogInHandler,
@@ -125,6 +125,7 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/auth/logout", LogOutHandler),
     ("/api/auth/me", MeHandler),
     ("/api/auth/me/export", ExportHandler),
+    ("/api/auth/claims", ClaimsHandler),
     ("/api/auth/password", PasswordHandler),
     ("/api/auth/password/forgot", ForgotHandler),
     ("/api/auth/password/reset", PasswordResetHandler),

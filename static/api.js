@@ -120,6 +120,8 @@ export class Api {
     return new Blob([JSON.stringify(content, null, 2)], { type: 'application/json' });
   };
   me = () => this.#call('GET', '/api/auth/me');
+  /** Of this page's own token, which no script reads. */
+  claims = () => this.#call('GET', '/api/auth/claims');
   sessions = () => this.#call('GET', '/api/sessions');
   /** Those that ended before their time, with the reason. */
   endedSessions = () => this.#call('GET', '/api/sessions?ended=true');

@@ -8,6 +8,7 @@ import msgspec
 
 from handlers.api import ApiHandler
 from handlers.operations import operation
+from services.claims import Acr, Role
 from services.errors import LastAdmin, RateLimited
 from services.sessions.session_views import Profile
 
@@ -30,6 +31,32 @@ class Exported(msgspec.Struct, frozen=True):
     api_keys: list[dict[str, Any]]
     invitations: list[dict[str, Any]]
     audit: list[dict[str, Any]]
+
+
+class OwnClaims(msgspec.Struct, frozen=True):
+    """The claims of a verified access token (RFC 7519 section 4.1, RFC 9068 section 2.2)."""
+
+    iss: str
+    aud: str
+    sub: str
+    sid: str
+    jti: str
+    iat: float
+    exp: float
+    role: Role
+    auth_time: float
+    acr: Acr
+
+
+class ClaimsHandler(ApiHandler):
+    @operation(
+        "The claims of the access token of this request. No script can read them where the token "
+        "is in a cookie.",
+        answer=OwnClaims,
+    )
+    async def get(self) -> OwnClaims:
+        tokens, claims = self.services.tokens, self.identity.claims
+        return OwnClaims(tokens.issuer, tokens.audience, **msgspec.structs.asdict(claims))
 
 
 class MeHandler(ApiHandler):

@@ -79,6 +79,9 @@ class Passwords:
         max_waiting: calls that may wait for a thread before `Busy`: so many
             unauthenticated ones, and as many others.
         callers: the caller that each task works for.
+
+    Attributes:
+        calls: how many calls were given to the threads.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Passwords:
             "unauthenticated", 1, 0, workers, most, waiting, max(1, waiting // 2)
         )
         self._queue = FairQueue(workers, (known, unauthenticated))
+        self.calls = 0
         self._closed = False
         # First in the pool's queue, so that it is ready before the first call.
         self._dummy: Future[str] = self._pool.submit(_derive, secrets.token_urlsafe())
@@ -173,6 +177,7 @@ class Passwords:
     def _submitted(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> Future[T]:
         if self._closed:
             raise Busy("the password pool is closed")
+        self.calls += 1
         return pool.submit(work)
 
     def _verify(self, password: str, phc: str | None) -> Verdict:

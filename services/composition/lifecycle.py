@@ -10,6 +10,7 @@ from services.accounts.api_keys import READ_SECONDS
 from services.audit.trail import LINES_SECONDS, ROWS_SECONDS
 from services.composition.container import Services
 from services.composition.health import CHECK_SECONDS
+from services.composition.heap import IDLE_SECONDS, Heap
 from services.composition.infrastructure import close_infrastructure
 from services.composition.upkeep import PURGE_SECONDS, Upkeep
 from services.errors import DatabaseUnavailable, StoreUnavailable, UsherError
@@ -116,6 +117,7 @@ def _begin_upkeep(services: Services) -> None:
     background.every(TICK_SECONDS, "count for refresh tokens", services.refresh.ticks.tick)
     background.every(PURGE_SECONDS, "read refresh keys", services.refresh.keys.read)
     background.every(FRESHNESS_SECONDS, "write the newest time", services.freshness.tick)
+    background.every(IDLE_SECONDS, "give memory back", Heap(services.passwords).give_back)
     background.every(READ_SECONDS, "read API keys", services.api_keys.read)
     background.every(PURGE_SECONDS, "read app keys", services.app_keys.read)
 

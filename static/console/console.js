@@ -26,7 +26,7 @@ const SAMPLES = {
 export function mount(element, app) {
   element.append(fromMarkup(MARKUP));
   const view = new Console(app);
-  return { unmount: () => view.stop() };
+  return { open: () => view.open(), unmount: () => view.stop() };
 }
 
 class Console {
@@ -60,6 +60,8 @@ class Console {
     this.#showState();
   }
 
+  open() { this.credentials.showOwn(); }
+
   stop() {
     clearInterval(this.timer);
     this.credentials.stop();
@@ -92,6 +94,7 @@ class Console {
     setText(byId('fact-session'), session_id);
     setText(byId('fact-rooms'), rooms.join(', ') || 'none');
     if (expires_at === this.#expiresAt) return;
+    if (this.#expiresAt) this.credentials.showOwn(); // another token
     this.#expiresAt = expires_at;
     byId('expires-bar').max = Math.max(1, this.client.expiresIn ?? 1);
   }

@@ -27,6 +27,17 @@ export class Credentials {
 
   stop() { clearInterval(this.#ticks); }
 
+  /** What this page's token says; another one says it after each renewal. */
+  async showOwn() {
+    try {
+      byId('own-claims').replaceChildren(table(await this.app.api.claims()));
+    } catch (problem) {
+      const { signedOut, message } = /** @type {any} */ (problem);
+      if (signedOut) this.app.ended();
+      else byId('own-claims')?.replaceChildren(make('p', { class: 'quiet' }, message));
+    }
+  }
+
   /** The field is emptied at once: the token may be alive.  @param {string} jwt */
   #takeApart(jwt) {
     const parts = jwt.trim().replace(/^Bearer /i, '').split('.');

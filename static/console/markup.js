@@ -64,7 +64,11 @@ export const MARKUP = `
 
 <section class="part" aria-labelledby="credentials-title">
   <h2 id="credentials-title">Tokens and tickets</h2>
-  <p class="hint">The token of this page is in a cookie that no script can read. Paste one of your app to see what it says. It is read here, sent nowhere, and the field is emptied.</p>
+  <h3>This page’s token</h3>
+  <p class="hint">It is in a cookie that no script can read. The server tells what it says, without the token itself.</p>
+  <div id="own-claims"></div>
+  <h3>Another token</h3>
+  <p class="hint">Paste one of your app to see what it says. It is read here, sent nowhere, and the field is emptied.</p>
   <form id="jwt-form" method="post" action="./" novalidate>
     <div class="field">
       <label for="jwt">Access token or app token</label>

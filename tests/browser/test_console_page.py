@@ -208,6 +208,19 @@ def test_a_token_is_taken_apart_and_not_kept(visitor: Visitor, tab: Tab) -> None
     expect(tab.at("#jwt-error")).to_contain_text("no JWT")
 
 
+def test_the_console_says_what_the_token_of_the_page_says_and_never_shows_it(tab: Tab) -> None:
+    [cookie] = [c for c in tab.page.context.cookies() if c["name"] == "access_token"]
+    claims = tab.at("#own-claims")
+    user_id = tab.events("joined")[-1]["user"]["id"]
+    for text in ("iss", "the login session", "last proof of who it is", user_id):
+        expect(claims).to_contain_text(text)
+    before = claims.locator("div", has_text="jti").inner_text()
+    tab.page.evaluate("() => fetch('/api/auth/refresh', { method: 'POST' })")
+    tab.area("Account").area("Console")
+    expect(claims.locator("div", has_text="jti")).not_to_have_text(before)
+    assert cookie["value"].split(".")[2] not in tab.page.content()
+
+
 def test_a_ticket_is_made_and_stays_masked(tab: Tab) -> None:
     with tab.page.expect_response("**/api/ws/ticket") as answered:
         tab.page.get_by_role("button", name="Make a ticket").click()

@@ -389,6 +389,7 @@ def hand_over_to_an_app(user: Witness) -> None:
 def one_account(user: Witness) -> None:
     user.get("/api/auth/me")
     assert user.call("PATCH", "/api/auth/me", {"name": "Grace"}).status == 200
+    assert user.get("/api/auth/claims").status == 200
     assert user.get("/api/auth/me/export").status == 200
     user.get("/api/sessions")
     user.ticket()

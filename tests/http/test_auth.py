@@ -306,6 +306,15 @@ def test_an_unknown_account_takes_as_long_as_a_wrong_password(server: Usher) -> 
     assert 0.4 < unknown / known < 2.5
 
 
+def test_a_user_is_told_the_claims_of_their_own_token_and_of_no_other(server: Usher) -> None:
+    ada = sign_up(server, browser=True)
+    token = ada.cookies["access_token"]
+    told = ada.get("/api/auth/claims")
+    assert told.body == jwt.decode(token, options={"verify_signature": False})
+    assert token not in told.text.decode()
+    plain_refusal(Client(server).get("/api/auth/claims"), 401, "unauthenticated")
+
+
 def test_me_returns_the_user_of_the_token(server: Usher) -> None:
     email = address()
     client = sign_up(server, email=email)
