@@ -88,7 +88,7 @@ def node_below(path: str, kind: str) -> Iterator[Target]:
     settings = {"PORT": port, "PUBLIC_URL": f"http://127.0.0.1:{port}{path}"}
     with usher(kind, **{**settings_for(provider), **settings}) as server:
         reached = Below(server.url + path).as_server
-        yield target([reached], sign_up(reached), provider)
+        yield target([reached], sign_up(reached), provider, public_url=reached.url)
 
 
 @contextmanager
