@@ -39,7 +39,11 @@ class Target:
         provider: None if the server is not configured for the kit's provider.
         allowance: seconds added to every bound, for the network and this machine.
         patience: seconds that anything may take which the contract does not bound.
-        join_timeout, max_unjoined, max_sockets: the server's settings of these names.
+        join_timeout, max_unjoined, max_sockets, max_sessions, limit_signins, limit_refreshes,
+            limit_tickets, limit_wrong_signins: the server's settings of these names; 0: no limit.
+        step_up_seconds: that setting.
+        app_audience: one of APP_AUDIENCES.
+        exhaust: whether limits of the kit's own address may be used up, for an hour.
         email_domain: of the accounts that are made.
         tls: how certificates are verified. Made once: it takes longer than a request.
     """
@@ -54,6 +58,14 @@ class Target:
     join_timeout: float = 5.0
     max_unjoined: int = 500
     max_sockets: int = 200
+    max_sessions: int = 100
+    limit_signins: int = 60
+    limit_refreshes: int = 240
+    limit_tickets: int = 1200
+    limit_wrong_signins: int = 100
+    step_up_seconds: float = 900.0
+    app_audience: str | None = None
+    exhaust: bool = False
     email_domain: str = "example.org"
     tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
 

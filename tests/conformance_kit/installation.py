@@ -12,6 +12,9 @@ from tests.support.nodes import nodes
 from tests.support.server import PATIENCE, Client, Usher, free_port, sign_up, usher
 
 JOIN_TIMEOUT, MAX_UNJOINED, MAX_SOCKETS = 3, 60, 20
+# More than the sign-ins of one account that the kit shares.
+MAX_SESSIONS, LIMIT_SIGNINS = 35, 40
+LIMIT_REFRESHES, LIMIT_TICKETS, LIMIT_WRONG_SIGNINS = 40, 300, 30
 NAME = "conformance"
 
 
@@ -31,6 +34,12 @@ def settings_for(provider: ProviderSettings) -> dict[str, object]:
         "TICKET_TTL_SECONDS": 5,
         "MAX_UNJOINED_PER_ADDRESS": MAX_UNJOINED,
         "MAX_SOCKETS_PER_USER": MAX_SOCKETS,
+        "MAX_SESSIONS_PER_USER": MAX_SESSIONS,
+        "LIMIT_SIGNINS": LIMIT_SIGNINS,
+        "LIMIT_REFRESHES": LIMIT_REFRESHES,
+        "LIMIT_TICKETS": LIMIT_TICKETS,
+        "LIMIT_WRONG_SIGNINS": LIMIT_WRONG_SIGNINS,
+        "APP_AUDIENCES": NAME,
     }
 
 
@@ -52,6 +61,13 @@ def target(
         "join_timeout": float(JOIN_TIMEOUT),
         "max_unjoined": MAX_UNJOINED,
         "max_sockets": MAX_SOCKETS,
+        "max_sessions": MAX_SESSIONS,
+        "limit_signins": LIMIT_SIGNINS,
+        "limit_refreshes": LIMIT_REFRESHES,
+        "limit_tickets": LIMIT_TICKETS,
+        "limit_wrong_signins": LIMIT_WRONG_SIGNINS,
+        "app_audience": NAME,
+        "exhaust": True,
     }
     return Target(**{**usual, **options})
 
