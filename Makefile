@@ -29,6 +29,7 @@ help:
 	@echo "make run-with-idp  start it with a practice provider, to try signing in with one"
 	@echo "make test          run the tests             PYTEST_ARGS='-n 4 -k tokens'"
 	@echo "make test-slow     run the tests that are slow on purpose"
+	@echo "make test-clients  run clients in many languages and with many libraries   ARGS='--write'"
 	@echo "make test-field    run Usher with the programs of docs/field.md around it"
 	@echo "make test-delivery  build and install a release; check deploy/ with Helm and hadolint"
 	@echo "make release       build what is published, into dist/   ARGS='--out FOLDER'"
@@ -59,6 +60,18 @@ test: $(VENV)/.dev redis chromium proxies
 
 test-slow: $(VENV)/.field redis chromium proxies field-programs
 	$(BIN)/python -m pytest -m slow --ignore tests/delivery $(PYTEST_ARGS)
+
+# Compilers and libraries of many languages: about 2 GB from Debian, PyPI and npm.
+.PHONY: test-clients
+test-clients: $(VENV)/.dev redis
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends $$($(BIN)/python -m tests.languages --packages); \
+	else \
+	  echo "usher: not root or no apt-get; languages whose tools are not here are skipped" >&2; \
+	fi
+	$(BIN)/python -m pytest -m 'slow or not slow' tests/examples/test_join.py tests/languages
+	$(BIN)/python -m tests.languages $(ARGS)
 
 # Those of `make test-slow` that run the programs of docs/field.md.
 test-field: $(VENV)/.field redis proxies field-programs
