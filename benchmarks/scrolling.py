@@ -30,6 +30,11 @@ LATE_MS = 2 * FRAME_MS
 MAX_PULLS, MOST_WORDS = 20, 64
 WORDS = "the lantern room is open this evening and the third step is loose so mind it"
 PLAIN = ".lines li { content-visibility: visible !important; }"
+ADOPT = """(text) => {
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(text);
+  document.adoptedStyleSheets = [sheet];
+}"""
 WATCH = """() => {
   const watch = { times: [], on: true };
   const next = (now) => { watch.times.push(now); if (watch.on) requestAnimationFrame(next); };
@@ -96,7 +101,7 @@ def measured(
         visitor = new()
         page = _opened(visitor, authors[0].user["email"], room)
         if chosen.plain:
-            page.add_style_tag(content=PLAIN)
+            page.evaluate(ADOPT, PLAIN)
         link = page.context.new_cdp_session(page)
         link.send("Emulation.setCPUThrottlingRate", {"rate": chosen.throttle})
         page.evaluate(WATCH)

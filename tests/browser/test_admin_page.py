@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.test_step_up_dialog import grow_old
-from tests.support.browser import Tab, Visitor, chromium, visitors
+from tests.support.browser import Tab, Visitor, visitors
 from tests.support.checks import rows as written
 from tests.support.nodes import nodes
 from tests.support.provider import provider
@@ -27,12 +27,6 @@ from tests.support.sign_in import settings_for
 from tests.support.webhook_receiver import webhook_receiver
 
 SCRIPT = "<img src=x onerror=\"document.title='pwned'\">"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page
 from tests.browser.states import EMPTY, LOOK
 from tests.browser.states_rooms import STATES
 from tests.support.accessibility import cut_off, low_contrast, nameless, repeated_ids, spilled
-from tests.support.browser import Visitor, chromium, visitors
+from tests.support.browser import Visitor, visitors
 from tests.support.npm import npm_packages
 from tests.support.server import Usher, sign_up, usher
 from tests.support.tools import first_of
@@ -26,12 +26,6 @@ RUN = """async (tags) => (await axe.run(document, { runOnly: tags })).violations
 def axe() -> Iterator[str]:
     with npm_packages("axe-core") as folder:
         yield (folder / "node_modules/axe-core/axe.min.js").read_text()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import pyotp
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Response, expect
 
-from tests.support.browser import chromium
 from tests.support.native import App
 from tests.support.qr import read_qr
 from tests.support.server import PASSWORD, Usher, address, usher
@@ -22,12 +21,6 @@ STEP = 30
 @pytest.fixture(scope="module")
 def server() -> Iterator[Usher]:
     with usher("sqlite") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
         yield running
 
 

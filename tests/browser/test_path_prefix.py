@@ -4,13 +4,13 @@ whose path it strips, in one browser profile."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from urllib.parse import quote, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Response, expect
 
-from tests.support.browser import Tab, Visitor, chromium, visitors
+from tests.support.browser import Tab, Visitor, visitors
 from tests.support.databases import kinds
 from tests.support.path_prefix import (
     KEPT,
@@ -24,14 +24,6 @@ from tests.support.path_prefix import (
 from tests.support.server import Client, log_in, wait_until
 
 database_kind = kinds("sqlite")
-
-Visit = Callable[..., Visitor]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -212,6 +212,10 @@ class Visitor:
         assert unknown == []
 
 
+Visit = Callable[..., Visitor]
+"""Makes a visitor; see `visitors`."""
+
+
 def credentials_of(visitor: Visitor) -> set[str]:
     """Names of the cookies that sign somebody in. `device` stays: it only knows the device."""
     return {cookie["name"] for cookie in visitor.context.cookies()} - {"device"}
