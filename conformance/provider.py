@@ -12,7 +12,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -27,6 +27,16 @@ from conformance.verdict import Broken, same
 Json = dict[str, Any]
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 TOKEN_SECONDS = 300
+FORGED = "with a foreign signature"
+FLAWS: Mapping[str, Json] = {
+    FORGED: {},
+    "for another client": {"aud": "somebody-else"},
+    "of another issuer": {"iss": "https://foreign.invalid"},
+    "with a nonce": {"nonce": "an ID token has one, a logout token must not"},
+    "without its event": {"events": {}},
+    "that has expired": {"iat": 1_000_000_000, "exp": 1_000_000_300},
+}
+"""What may be wrong with a logout token, and the claims that make it so (section 2.6)."""
 
 
 class Provider:
@@ -75,19 +85,22 @@ class Provider:
         answer = {"code": code, "state": query["state"], "iss": self.settings.issuer}
         return f"{query['redirect_uri']}?{urlencode(answer)}", sid
 
-    def logout_token(self, subject: str, sid: str, *, forged: bool = False) -> str:
+    def logout_token(self, subject: str, sid: str | None, flaw: str = "") -> str:
         """A logout token (OIDC Back-Channel Logout 1.0 section 2.4).
 
         Args:
-            forged: whether it is signed by a key that is not the provider's.
+            sid: of the session; None: all sessions of the subject.
+            flaw: one of FLAWS, or none.
         """
-        claims = {
+        claims: Json = {
             "sub": subject,
-            "sid": sid,
             "jti": secrets.token_urlsafe(12),
             "events": {LOGOUT_EVENT: {}},
         }
-        return self._signed(claims, "logout+jwt", self._foreign if forged else self._key)
+        if sid is not None:
+            claims["sid"] = sid
+        claims |= FLAWS.get(flaw, {})
+        return self._signed(claims, "logout+jwt", self._foreign if flaw == FORGED else self._key)
 
     # ---- for the server --------------------------------------------------------------------
 

@@ -37,6 +37,8 @@ CLOSES: Mapping[int, tuple[str, str]] = {
 """The contract's close codes, each with its reason and retry class."""
 SILENT = frozenset({1009})
 """Codes that a WebSocket library may close with by itself, without the event `closing`."""
+UNREAD_SECONDS = 1.0
+"""That nothing is read before it is looked whether the server has closed."""
 
 
 class HandshakeRefused(Exception):
@@ -154,6 +156,30 @@ class Socket:
         same(end.closing.get("reason"), reason, "reason in closing")
         same(end.closing.get("retry"), retry, "retry in closing")
         return end
+
+    def stop_reading(self) -> None:
+        """Leave what the server sends in the buffers of both machines."""
+        self._connection.transport.pause_reading()
+
+    async def is_cut_unread(self, code: int, seconds: float) -> None:
+        """Wait for the end of a socket that was not read from.
+
+        The close frame stands behind what was not read, so a server need not get it through.
+
+        Raises:
+            Broken: it is open, or closed with another code.
+        """
+        await asyncio.sleep(UNREAD_SECONDS)
+        self._connection.transport.resume_reading()
+        until = time.monotonic() + seconds
+        try:
+            while True:
+                await self._read(until)
+        except asyncio.TimeoutError:
+            raise Broken("still open, although it read nothing") from None
+        except websockets.ConnectionClosed as closed:
+            if closed.rcvd is not None:
+                same(closed.rcvd.code, code, "close code")
 
     async def _end(self, seconds: float, expected: str) -> Closed:
         closing: Json | None = None

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from conformance.cases import (
     answers,
+    backends,
     cuts,
+    factors,
     frames,
     limits,
+    native,
     opening,
     providers,
     refusals,
@@ -43,6 +46,9 @@ class Case:
 _WAYS, _CLOSES, _REPLAY = "The socket: credentials", "The socket: close codes", "The socket: replay"
 _FRAMES, _ROOMS, _PROMISES = "The socket: frames", "The socket: rooms", "What it promises"
 _HTTP, _LIMITS, _PUBLISH = "HTTP", "Limits", "HTTP: POST /api/publish"
+_INTROSPECT, _APP_TOKEN = "1.1: POST /api/introspect", "1.1: POST /api/auth/app-token"
+_EXCHANGE, _SECOND = "1.1: POST /api/auth/exchange", "1.1: POST /api/auth/login"
+_STEP_UP = "1.1: HTTP: step-up"
 
 # fmt: off
 CASES: tuple[Case, ...] = (
@@ -55,6 +61,7 @@ CASES: tuple[Case, ...] = (
     Case("way-user-join-no-id", "A user-join without an id is answered by the event joined.", _WAYS, opening.user_join_without_id),
     Case("cookie-without-origin", "The cookie is not looked at without an Origin.", _WAYS, opening.cookie_without_origin),
     Case("ticket-beside-cookie", "A ticket of the same login session may come with the cookie.", _WAYS, opening.ticket_beside_cookie),
+    Case("header-beside-cookie", "A token of the same login session in the header may come with the cookie.", _WAYS, opening.header_beside_cookie),
     # ---- refusals
     Case("foreign-origin", "A foreign Origin is refused with 403 before a ticket is used up.", _WAYS, opening.foreign_origin),
     Case("refused-header", "A wrong token in the header is refused with 401 and no details.", _WAYS, refusals.header),
@@ -93,6 +100,7 @@ CASES: tuple[Case, ...] = (
     Case("refresh-other-user", "A token of another user gets identity_mismatch, and the socket lives on.", _FRAMES, frames.refresh_of_another),
     Case("refresh-other-session", "A token of another login session gets identity_mismatch and changes nothing.", _FRAMES, frames.refresh_of_another_session),
     Case("refresh-wrong-token", "A wrong token is refused, and the old one goes on.", _FRAMES, frames.refresh_with_nothing),
+    Case("refresh-outlives", "A refreshed socket outlives its first token.", _FRAMES, refusals.outlived, 70),
     # ---- cuts
     Case("cut-logout", "A logout closes the session's sockets with 4410 on every node within 1 s, and ends its tokens.", _PROMISES, cuts.logout),
     Case("cut-others-live", "A logout closes no socket of another login session.", _PROMISES, cuts.others_live),
@@ -102,15 +110,19 @@ CASES: tuple[Case, ...] = (
     Case("cut-others-ended", "Ending all other login sessions closes their sockets with 4410.", _PROMISES, cuts.other_sessions_ended),
     Case("cut-disabled", "Disabling an account closes its sockets with 4410; enabling it brings no token back.", _PROMISES, cuts.disabled),
     Case("cut-deleted", "Deleting an account closes its sockets with 4410.", _PROMISES, cuts.deleted),
+    Case("cut-deleted-by-admin", "An account that an administrator deletes loses its sockets with 4410.", _PROMISES, cuts.deleted_by_admin),
     Case("cut-disconnected", "An administrator's disconnect closes the user's sockets with 4410.", _PROMISES, cuts.disconnected),
     Case("cut-role", "A changed role closes the user's sockets with 4419; a refresh brings the new role.", _PROMISES, cuts.role_removed),
     Case("cut-refresh-replayed", "A replayed refresh token ends its login session, with its sockets.", "HTTP: POST /api/auth/refresh", cuts.refresh_replayed, 15),
     Case("refresh-in-grace", "Parallel tabs may use the same refresh token.", "HTTP: POST /api/auth/refresh", cuts.refresh_in_grace),
-    Case("cut-introspection", "Introspection says active:false at once after a logout.", "1.1: POST /api/introspect", cuts.introspection),
+    Case("cut-longest-unused", "One login session above MAX_SESSIONS_PER_USER ends the one longest unused, with its sockets.", _LIMITS, cuts.longest_unused, 120),
     # ---- providers
     Case("provider-sign-in", "A sign-in with an OpenID provider ends signed in, and its cookie opens a socket.", "HTTP: /oauth/{provider}/login", providers.sign_in),
+    Case("provider-state", "A flow ends in the browser that began it, and with its own state only.", "HTTP: /oauth/{provider}/login", providers.foreign_state),
     Case("cut-back-channel", "A back-channel logout closes the session's sockets with 4410.", "HTTP: backchannel-logout", providers.log_out),
-    Case("back-channel-forged", "A forged back-channel logout is refused with 400 and closes nothing.", "HTTP: backchannel-logout", providers.forged_log_out),
+    Case("cut-back-channel-all", "A back-channel logout without sid closes the sockets of all the user's sessions of that provider.", "HTTP: backchannel-logout", providers.log_out_everywhere),
+    Case("back-channel-others-live", "A back-channel logout of one session leaves another one alone.", "HTTP: backchannel-logout", providers.other_session_lives),
+    Case("back-channel-forged", "A logout token that is forged, expired, of another issuer or of another kind is refused with 400 and closes nothing.", "HTTP: backchannel-logout", providers.forged_log_out),
     # ---- rooms
     Case("own-room", "A user's own room is closed to other users.", _ROOMS, rooms.own_room),
     Case("private-channel", "A private channel is forbidden without a right, as if it did not exist.", _ROOMS, rooms.private_channel),
@@ -129,8 +141,34 @@ CASES: tuple[Case, ...] = (
     Case("history", "history has what was said after an id, and says that it is complete.", _FRAMES, rooms.history),
     Case("history-re-authorised", "history is only of rooms that may be read now.", _FRAMES, rooms.history_re_authorised),
     Case("history-unknown-after", "history after an unknown id is not complete.", _FRAMES, rooms.history_unknown_after),
-    Case("publish", "What a backend publishes reaches the members as given.", _PUBLISH, rooms.publish),
-    Case("publish-refused", "The server's own event names, unknown rooms and users are refused.", _PUBLISH, rooms.publish_refused),
+    # ---- backends
+    Case("publish", "What a backend publishes reaches the members as given.", _PUBLISH, backends.publish),
+    Case("publish-kept", "What is published with keep is in history, beside messages and in one order.", _PUBLISH, backends.publish_kept),
+    Case("publish-once", "With one Idempotency-Key it is sent once.", _PUBLISH, backends.publish_once),
+    Case("publish-all-or-none", "If one of the rooms does not exist, nothing is sent.", _PUBLISH, backends.publish_to_all_or_none),
+    Case("publish-refused", "The server's own event names, unknown rooms and users are refused.", _PUBLISH, backends.publish_refused),
+    Case("cut-introspection", "Introspection says active:false at once after a logout, on every node.", _INTROSPECT, backends.introspection),
+    Case("introspect-ticket", "A ticket is active:false, and is not used up by that.", _INTROSPECT, backends.introspected_ticket),
+    Case("introspect-closed", "Introspection needs an API key.", _INTROSPECT, backends.introspection_is_closed),
+    Case("app-token", "An app token can be verified offline, and has the claims of the contract.", _APP_TOKEN, backends.app_token),
+    Case("app-token-audience", "There are app tokens for the installation's audiences only.", _APP_TOKEN, backends.app_token_audience),
+    Case("app-token-opens-nothing", "An app token opens no socket and nothing of the server's own.", _APP_TOKEN, backends.app_token_opens_nothing),
+    Case("app-token-after-logout", "None is issued after a logout, and introspection says active:false.", _APP_TOKEN, backends.app_token_after_logout),
+    Case("key-scopes", "An API key may do what its scopes say, and nothing else.", "1.1: HTTP: API keys", backends.key_scopes),
+    Case("key-revoked", "A revoked API key is refused at once, and no key is shown again.", "1.1: HTTP: API keys", backends.key_revoked),
+    # ---- native apps
+    Case("native-code", "The code of a native sign-in is exchanged for tokens.", _EXCHANGE, native.code),
+    Case("native-code-provider", "A native sign-in with a provider ends at the app's redirect URI, with a code.", "1.1: GET /oauth/{provider}/login", native.code_with_provider),
+    Case("native-verifier", "A code works with its verifier only, and a wrong one ends it.", _EXCHANGE, native.verifier),
+    Case("cut-code-replayed", "A code that is used twice ends the session that came of it, with its sockets.", _EXCHANGE, native.code_twice),
+    Case("native-redirect", "Codes go to loopback addresses or listed URIs only, and with S256 only.", "1.1: GET /oauth/{provider}/login", native.foreign_redirect),
+    Case("native-code-browser", "A program with a bearer token gets no code.", "1.1: Native sign-in by password", native.by_program),
+    # ---- second factors and step-up
+    Case("second-factor", "With a second factor a password alone gets a challenge, and no token.", _SECOND, factors.second_factor),
+    Case("second-factor-once", "Codes of the app and recovery codes work once.", _SECOND, factors.codes_once),
+    Case("second-factor-tries", "A challenge dies after five wrong answers.", _SECOND, factors.wrong_answers),
+    Case("step-up", "What needs a step-up is refused as RFC 9470 says, until the session is proven anew.", _STEP_UP, factors.step_up_needed),
+    Case("step-up-room", "A room that needs a step-up opens on the open socket with a token of the proof, and closes when that ends.", "1.1: Socket", factors.step_up_room, 150),
     # ---- HTTP
     Case("native-sign-in", "A native client gets tokens.", _HTTP, answers.native_sign_in),
     Case("token-claims", "Access tokens have the header and the claims of the contract.", _HTTP, answers.token_claims),
@@ -140,11 +178,20 @@ CASES: tuple[Case, ...] = (
     Case("wrong-sign-in", "A wrong password and an unknown address get the same refusal.", _HTTP, answers.wrong_sign_in),
     Case("admin-only", "Administration is refused to users (403) and strangers (401).", _HTTP, answers.users_only),
     Case("verify", "GET /api/auth/verify names the user, or answers 401.", "1.1: GET /api/auth/verify", answers.verify),
+    Case("verify-cookie", "It takes the cookie, and no token after a logout.", "1.1: GET /api/auth/verify", answers.verify_by_cookie),
+    Case("me", "A user is told who they are, and may change their name.", "1.1: PATCH /api/auth/me", answers.me),
+    Case("sessions", "A user sees their login sessions, one of them current, and ends no other user's.", "HTTP: GET /api/sessions", answers.sessions),
+    Case("documents", "Health and both API descriptions are there for everybody.", _HTTP, answers.documents),
     # ---- limits
     Case("limit-frame", "A message over 64 KiB closes the socket with 1009.", _CLOSES, limits.big_frame),
     Case("limit-rate", "A burst is accepted; frames above it get rate_limited with retry_after.", "1.1: Socket", limits.rate, 30, alone=True),
     Case("limit-rate-for-long", "Who goes on above the rate is closed with 4429.", "1.1: Socket", limits.rate_for_long, 20, alone=True),
     Case("limit-sockets", "More sockets of a user than MAX_SOCKETS_PER_USER get 4429, in the header HTTP 429.", _LIMITS, limits.sockets_of_user, 60, alone=True),
     Case("limit-unjoined", "More connections of an address than MAX_UNJOINED_PER_ADDRESS are refused.", _LIMITS, limits.unjoined, 60, alone=True),
+    Case("limit-slow-consumer", "Who does not read is closed with 4413, and the others are not held up.", _CLOSES, limits.slow_consumer, 10, alone=True),
+    Case("limit-signins", "Sign-ins of a user have a limit, exact under parallel requests, with Retry-After.", _LIMITS, limits.signins_of_user, 60, alone=True),
+    Case("limit-refreshes", "Refreshes of a user have a limit; the session lives on.", _LIMITS, limits.refreshes_of_user, 60),
+    Case("limit-tickets", "Tickets of a user have a limit, exact under parallel requests; others get theirs.", _LIMITS, limits.tickets_of_user, 60),
+    Case("limit-wrong-signins", "Wrong sign-ins of an address have a limit, and the owner gets in from a known device.", _LIMITS, limits.wrong_signins, 120, alone=True),
 )
 # fmt: on

@@ -33,19 +33,25 @@ class Target:
     Attributes:
         nodes: base URLs, one for each node to speak to. Acts go to the first; sockets that have to
             be cut are opened at the first and at the last.
-        origin: the server's own origin (PUBLIC_URL), which browsers send.
+        origin: the server's own origin, which browsers send.
+        public_url: PUBLIC_URL where it has a path behind that origin.
         admin_key: an API key, with all scopes if every case is to be run.
         admin_token: an administrator's access token, which may change roles.
         provider: None if the server is not configured for the kit's provider.
         allowance: seconds added to every bound, for the network and this machine.
         patience: seconds that anything may take which the contract does not bound.
-        join_timeout, max_unjoined, max_sockets: the server's settings of these names.
+        join_timeout, max_unjoined, max_sockets, max_sessions, limit_signins, limit_refreshes,
+            limit_tickets, limit_wrong_signins: the server's settings of these names; 0: no limit.
+        step_up_seconds: that setting.
+        app_audience: one of APP_AUDIENCES.
+        exhaust: whether limits of the kit's own address may be used up, for an hour.
         email_domain: of the accounts that are made.
         tls: how certificates are verified. Made once: it takes longer than a request.
     """
 
     nodes: tuple[str, ...]
     origin: str
+    public_url: str = ""
     admin_key: str | None = None
     admin_token: str | None = None
     provider: ProviderSettings | None = None
@@ -54,8 +60,21 @@ class Target:
     join_timeout: float = 5.0
     max_unjoined: int = 500
     max_sockets: int = 200
+    max_sessions: int = 100
+    limit_signins: int = 60
+    limit_refreshes: int = 240
+    limit_tickets: int = 1200
+    limit_wrong_signins: int = 100
+    step_up_seconds: float = 900.0
+    app_audience: str | None = None
+    exhaust: bool = False
     email_domain: str = "example.org"
     tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
+
+    @property
+    def issuer(self) -> str:
+        """Who issues the server's tokens (RFC 8414 section 2)."""
+        return self.public_url or self.origin
 
     @property
     def near(self) -> str:

@@ -15,6 +15,8 @@ from conformance.socket import HandshakeRefused, Socket, open_socket
 from conformance.target import Target
 from conformance.verdict import Broken, NotRun, same
 
+Pair = tuple[Person, Socket, Person, Socket, str]
+
 
 class Trial:
     """One run of one check. What it opened is closed with `stack`."""
@@ -153,6 +155,14 @@ class Trial:
 
     async def put_out(self, owner: Person, room: str, member: Person) -> None:
         await owner.http.do("DELETE", f"{path_of(room)}/members/{member.id}", status=204)
+
+    async def two(self, right: str = "write") -> Pair:
+        """An owner at the near node, a member at the far node, and their private channel."""
+        ada, ben = await self.ada(), await self.ben()
+        room = await self.channel(ada, ben, right=right)
+        near = await self.joined(ada)
+        far = await self.joined(ben, self.target.far)
+        return ada, near, ben, far, room
 
 
 async def _drop(owner: Person, room: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 import jwt
 
 from conformance.http import Json, is_problem, json_of
@@ -97,3 +99,52 @@ async def verify(trial: Trial) -> None:
     same(answer.status_code, 200, "status of /api/auth/verify")
     same(answer.headers.get("X-Usher-User-Id"), ada.id, "X-Usher-User-Id")
     same((await nobody.call("GET", "/api/auth/verify")).status_code, 401, "without a credential")
+
+
+async def verify_by_cookie(trial: Trial) -> None:
+    browser = await trial.browser()
+    answer = await browser.http.call("GET", "/api/auth/verify")
+    same(answer.status_code, 200, "status of /api/auth/verify with a cookie")
+    ended = await trial.session()
+    await ended.http.do("POST", "/api/auth/logout", status=204)
+    same((await ended.http.call("GET", "/api/auth/verify")).status_code, 401, "after the logout")
+
+
+async def me(trial: Trial) -> None:
+    ada = await trial.newcomer()
+    found = await ada.http.do("GET", "/api/auth/me")
+    same({"id", "email", "name", "role"} - set(found), set(), "members that are missing")
+    same((found["id"], found["role"]), (ada.id, "user"), "id and role")
+    same(str(found["email"]).lower(), ada.account.email.lower(), "email")
+    answer = await ada.http.call("PATCH", "/api/auth/me", {"name": "Gräfin 伯"})
+    expect(answer.status_code in {200, 204}, f"PATCH /api/auth/me: status {answer.status_code}")
+    verified = await ada.http.call("GET", "/api/auth/verify")
+    name = unquote(verified.headers.get("X-Usher-User-Name", ""))
+    same(name, "Gräfin 伯", "X-Usher-User-Name, decoded")
+    found = await ada.http.do("GET", "/api/auth/me")
+    same(found.get("name"), "Gräfin 伯", "name after the change")
+
+
+async def sessions(trial: Trial) -> None:
+    ada = await trial.newcomer()
+    other = await trial.again(ada)
+    lists = []
+    for person in (ada, other):
+        items = (await person.http.do("GET", "/api/sessions")).get("items") or []
+        current = [one["id"] for one in items if one.get("current")]
+        same((len(items), len(current)), (2, 1), "login sessions, and those that are current")
+        lists.append((sorted(one["id"] for one in items), current))
+    same(lists[0][0], lists[1][0], "ids in both lists")
+    expect(lists[0][1] != lists[1][1], "two login sessions have the same id")
+    ben = await trial.ben()
+    answer = await ben.http.call("DELETE", f"/api/sessions/{lists[1][1][0]}")
+    expect(answer.status_code in {403, 404}, f"ending another's session: {answer.status_code}")
+    await other.http.do("GET", "/api/auth/me")
+
+
+async def documents(trial: Trial) -> None:
+    nobody = await trial.nobody()
+    for path in ("/healthz", "/readyz"):
+        same((await nobody.call("GET", path)).status_code, 200, f"status of {path}")
+    for path, member in (("/openapi.json", "openapi"), ("/asyncapi.json", "asyncapi")):
+        expect(member in await nobody.do("GET", path), f"{path} has no member {member}")

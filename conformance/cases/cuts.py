@@ -110,6 +110,34 @@ async def deleted(trial: Trial) -> None:
     await _is_dead(trial, ada)
 
 
+async def deleted_by_admin(trial: Trial) -> None:
+    admin, ada = await trial.administrator(), await trial.newcomer()
+    sockets = await trial.everywhere(ada)
+    answer = await admin.call("DELETE", f"/api/admin/users/{ada.id}")
+    if answer.status_code in {401, 403}:
+        raise NotRun(f"--admin-token may not delete users: {json_of(answer).get('code')}")
+    same(answer.status_code, 204, "status of DELETE /api/admin/users/{id}")
+    ada.account.gone = True
+    await trial.all_closed(sockets)
+    await _is_dead(trial, ada)
+
+
+async def longest_unused(trial: Trial) -> None:
+    limit, most = trial.target.max_sessions, trial.target.limit_signins
+    if limit < 2 or 0 < most <= limit:
+        raise NotRun(f"--max-sessions {limit} is more than one user may have within an hour")
+    oldest = await trial.newcomer()
+    sockets = await trial.everywhere(oldest)
+    for _ in range(limit - 1):
+        newest = await trial.again(oldest)
+    for socket in sockets:
+        await socket.alive()
+    newest = await trial.again(oldest)
+    await trial.all_closed(sockets)
+    await _is_dead(trial, oldest)
+    await (await trial.joined(newest)).alive()
+
+
 async def _change(http: Http, person: Person, body: dict[str, Any]) -> None:
     answer = await http.call("PATCH", f"/api/admin/users/{person.id}", body)
     if answer.status_code in {401, 403}:
@@ -176,16 +204,3 @@ async def refresh_in_grace(trial: Trial) -> None:
     answers = await asyncio.gather(*(one.call("POST", "/api/auth/refresh", body) for one in tabs))
     same([one.status_code for one in answers], [200] * 3, "status of parallel refreshes")
     await (await trial.joined(ada)).alive()
-
-
-async def introspection(trial: Trial) -> None:
-    admin, ada = await trial.admin(), await trial.session()
-    form = {"token": ada.token}
-    answer = await admin.call("POST", "/api/introspect", form=form)
-    if answer.status_code in {401, 403}:
-        raise NotRun("--admin-key is no API key with the scope introspect")
-    found = json_of(answer)
-    same((found.get("active"), found.get("sub")), (True, ada.id), "active and sub")
-    await ada.http.do("POST", "/api/auth/logout", status=204)
-    after = json_of(await admin.call("POST", "/api/introspect", form=form))
-    same(after, {"active": False}, "introspection after the logout")

@@ -8,6 +8,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import httpx
+
+from conformance.http import is_problem, json_of
 from conformance.socket import HandshakeRefused, Socket
 from conformance.trial import Trial
 from conformance.verdict import Broken, NotRun, expect, same
@@ -19,9 +22,9 @@ BURST = 200
 ABUSE_SECONDS = 10.0
 PAUSE = 0.2
 """Seconds between two floods: ten times the rate that is allowed."""
-TOO_MANY = 429
+TOO_MANY, HOUR = 429, 3600
 AT_ONCE = 25
-"""Handshakes under way at one time."""
+"""Requests under way at one time."""
 
 
 async def big_frame(trial: Trial) -> None:
@@ -107,12 +110,98 @@ async def sockets_of_user(trial: Trial) -> None:
     await held[0].alive()
 
 
-async def _many(opened: Callable[[], Awaitable[Opened]], count: int) -> list[Opened]:
-    sockets: list[Opened] = []
-    while len(sockets) < count:
-        some = min(AT_ONCE, count - len(sockets))
-        sockets += await asyncio.gather(*(opened() for _ in range(some)))
-    return sockets
+def _is_limited(answers: list[httpx.Response], limit: int, used: int, what: str) -> None:
+    """Of calls at the same time, as many were accepted as the limit has left."""
+    good = [one for one in answers if one.is_success]
+    # Whether the sign-up counts, too, is for the server to say.
+    expect(
+        limit - used <= len(good) <= limit,
+        f"{len(good)} {what} within the limit of {limit} an hour",
+    )
+    for one in answers:
+        if not one.is_success:
+            is_problem(one, TOO_MANY)
+            wait = one.headers.get("Retry-After", "")
+            expect(wait.isdecimal() and 0 < int(wait) <= HOUR, f"Retry-After: {wait!r}")
+
+
+def _limit(limit: int, option: str) -> int:
+    if limit <= 0:
+        raise NotRun(f"{option} 0: there is no such limit")
+    return limit
+
+
+async def signins_of_user(trial: Trial) -> None:
+    limit = _limit(trial.target.limit_signins, "--limit-signins")
+    ada, nobody = await trial.newcomer(), await trial.nobody()
+    body = {"email": ada.account.email, "password": ada.account.password, "client": "native"}
+    answers = await _many(lambda: nobody.call("POST", "/api/auth/login", body), limit + 5, 4)
+    _is_limited(answers, limit, 1, "sign-ins")
+    ada.account.token = str(json_of(answers[0]).get("access_token"))
+    if not 0 < trial.target.max_sessions <= limit:
+        await ada.http.do("GET", "/api/auth/me")
+    await trial.again(await trial.ben())
+
+
+async def refreshes_of_user(trial: Trial) -> None:
+    limit = _limit(trial.target.limit_refreshes, "--limit-refreshes")
+    ada = await trial.newcomer()
+    for number in range(limit):
+        try:
+            await ada.refresh()
+        except Broken as broken:
+            raise Broken(f"refresh {number + 1} of {limit} an hour: {broken}") from None
+    body = {"refresh_token": ada.refresh_token}
+    answer = await ada.http.call("POST", "/api/auth/refresh", body)
+    _is_limited([answer], 0, 0, "more refreshes")
+    await ada.http.do("GET", "/api/auth/me")
+
+
+async def tickets_of_user(trial: Trial) -> None:
+    limit = _limit(trial.target.limit_tickets, "--limit-tickets")
+    ada, ben = await trial.newcomer(), await trial.ben()
+    answers = await _many(lambda: ada.http.call("POST", "/api/ws/ticket"), limit + 10)
+    _is_limited(answers, limit, 0, "tickets")
+    await ben.ticket()
+
+
+async def slow_consumer(trial: Trial) -> None:
+    ada, ben = await trial.ada(), await trial.ben()
+    room = await trial.channel(ada, ben)
+    slow, speaker = await trial.joined(ben), await trial.joined(ada)
+    slow.stop_reading()
+    frame = json.dumps({"event": "message", "data": {"room": room, "data": "x" * (48 * KIB)}})
+    for _ in range(BURST):
+        expect(await speaker.send_raw(frame), "the speaker was closed for a slow listener")
+    await speaker.alive()
+    await slow.is_cut_unread(4413, trial.target.patience)
+
+
+async def wrong_signins(trial: Trial) -> None:
+    if not trial.target.exhaust:
+        raise NotRun("needs --exhaust: afterwards, this address may not sign in for an hour")
+    limit = _limit(trial.target.limit_wrong_signins, "--limit-wrong-signins")
+    ada, nobody = await trial.ada(), await trial.nobody()
+    body = {"email": ada.account.email, "password": "not the password", "client": "native"}
+    right = {**body, "password": ada.account.password}
+    known = await nobody.do("POST", "/api/auth/login", right)
+    answers = await _many(lambda: nobody.call("POST", "/api/auth/login", body), limit + 5, 4)
+    refused = [one for one in answers if one.status_code == TOO_MANY]
+    expect(refused, f"{limit + 5} wrong sign-ins from one address, and none was limited")
+    _is_limited(refused, 0, 0, "wrong sign-ins")
+    right["device"] = str(known.get("device"))
+    answer = await nobody.call("POST", "/api/auth/login", right)
+    same(answer.status_code, 200, "status of the owner's sign-in, from a device that is known")
+
+
+async def _many(
+    opened: Callable[[], Awaitable[Opened]], count: int, at_once: int = AT_ONCE
+) -> list[Opened]:
+    done: list[Opened] = []
+    while len(done) < count:
+        some = min(at_once, count - len(done))
+        done += await asyncio.gather(*(opened() for _ in range(some)))
+    return done
 
 
 async def _one_is_closed(sockets: list[Socket], seconds: float) -> None:

@@ -77,6 +77,13 @@ async def ticket_beside_cookie(trial: Trial) -> None:
     await _is_joined(socket, ada)
 
 
+async def header_beside_cookie(trial: Trial) -> None:
+    ada = await trial.browser()
+    name, value = ada.http.cookie()
+    headers = {"Cookie": f"{name}={value}", "Authorization": f"Bearer {value}"}
+    await _is_joined(await trial.open(headers=headers, origin=trial.target.origin), ada)
+
+
 async def foreign_origin(trial: Trial) -> None:
     ada = await trial.ada()
     ticket = await ada.ticket()
@@ -86,5 +93,13 @@ async def foreign_origin(trial: Trial) -> None:
         same(refused.status, 403, "status of a handshake from a foreign Origin")
     else:
         raise Broken("a handshake from a foreign Origin got a socket")
+    browser = await trial.browser()
+    for origin in ("https://foreign.invalid", "null", f"{trial.target.origin}.foreign.invalid"):
+        try:
+            await trial.by_cookie(browser.http, origin=origin)
+        except HandshakeRefused as refused:
+            same(refused.status, 403, f"status of a handshake with a cookie from {origin}")
+        else:
+            raise Broken(f"a handshake with a cookie from {origin} got a socket")
     # Refused before any credential was used up.
     await _is_joined(await trial.by_ticket(ticket), ada)

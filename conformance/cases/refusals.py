@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import secrets
@@ -139,6 +140,22 @@ async def expired(trial: Trial) -> None:
     await _closed(trial, await trial.by_subprotocol(token), 4419)
     refused = await trial.refused_by_header(token, 401)
     same(refused.problem.get("code"), "token_expired", "code of the refusal in the handshake")
+
+
+async def outlived(trial: Trial) -> None:
+    ada = await trial.session()
+    life = float(ada.signed_in["expires_in"])
+    if life > LONGEST_WAIT:
+        raise NotRun(f"access tokens live {life:.0f} s; set ACCESS_TOKEN_TTL_SECONDS to 20, say")
+    until = time.monotonic() + life + 1
+    socket = await trial.by_subprotocol(ada.token)
+    joined = await socket.event("joined")
+    await socket.event("token-expiring")
+    told = await socket.do("token-refresh", {"token": await ada.refresh()})
+    later = float(told["expires_at"]) > float(joined["expires_at"])
+    expect(later, "expires_at is not later after the refresh")
+    await asyncio.sleep(max(until - time.monotonic(), 0))
+    await socket.alive()
 
 
 def _part(content: dict[str, object]) -> str:

@@ -7,17 +7,6 @@ from conformance.socket import Json, Socket
 from conformance.trial import Trial, path_of
 from conformance.verdict import expect, same
 
-Pair = tuple[Person, Socket, Person, Socket, str]
-
-
-async def _two(trial: Trial, right: str = "write") -> Pair:
-    """An owner at the near node, a member at the far node, and their private channel."""
-    ada, ben = await trial.ada(), await trial.ben()
-    room = await trial.channel(ada, ben, right=right)
-    near = await trial.joined(ada)
-    far = await trial.joined(ben, trial.target.far)
-    return ada, near, ben, far, room
-
 
 async def _say(socket: Socket, room: str, data: object) -> str:
     return str((await socket.do("message", {"room": room, "data": data}))["id"])
@@ -43,7 +32,7 @@ async def private_channel(trial: Trial) -> None:
 
 
 async def message(trial: Trial) -> None:
-    ada, near, _, far, room = await _two(trial)
+    ada, near, _, far, room = await trial.two()
     said: Json = {"text": "tea?", "numbers": [1, 2.5, None, True]}
     message_id = await _say(near, room, said)
     for socket in (near, far):
@@ -57,7 +46,7 @@ async def message(trial: Trial) -> None:
 
 
 async def order(trial: Trial) -> None:
-    _, near, _, far, room = await _two(trial)
+    _, near, _, far, room = await trial.two()
     for number in range(20):
         await near.send("message", {"room": room, "data": number})
     for number in range(20):
@@ -66,7 +55,7 @@ async def order(trial: Trial) -> None:
 
 
 async def read_only(trial: Trial) -> None:
-    _, near, _, far, room = await _two(trial, "read")
+    _, near, _, far, room = await trial.two("read")
     await far.refused("message", "forbidden", {"room": room, "data": 1})
     await far.refused("typing", "forbidden", {"room": room})
     await _say(near, room, "read this")
@@ -74,7 +63,7 @@ async def read_only(trial: Trial) -> None:
 
 
 async def typing(trial: Trial) -> None:
-    ada, near, _, far, room = await _two(trial)
+    ada, near, _, far, room = await trial.two()
     await near.do("typing", {"room": room})
     got = await far.event("typing", lambda one: bool(one.get("room") == room))
     same((got.get("from") or {}).get("id"), ada.id, "from.id of typing")
@@ -83,7 +72,7 @@ async def typing(trial: Trial) -> None:
 
 
 async def presence(trial: Trial) -> None:
-    ada, near, ben, far, room = await _two(trial)
+    ada, near, ben, far, room = await trial.two()
     # Administrators who are on this server may be there as well.
     missing = {ada.id, ben.id} - await _present(near, room)
     same(missing, set(), "members who are missing in presence")
@@ -107,7 +96,7 @@ def _names(data: Json, room: str, member: str, who: Person) -> bool:
 
 
 async def leave(trial: Trial) -> None:
-    _, near, _, far, room = await _two(trial)
+    _, near, _, far, room = await trial.two()
     same(await far.do("leave", {"room": room}), {"room": room}, "reply to leave")
     await _say(near, room, "while away")
     same(await far.do("join", {"room": room}), {"room": room}, "reply to join")
@@ -137,7 +126,7 @@ async def right_given(trial: Trial) -> None:
 
 
 async def right_removed(trial: Trial) -> None:
-    ada, near, ben, far, room = await _two(trial)
+    ada, near, ben, far, room = await trial.two()
     beside = await trial.joined(ben)
     await trial.put_out(ada, room, ben)
     await _say(near, room, "not for him")
@@ -154,7 +143,7 @@ def _is(frame: Json, room: str, data: object) -> bool:
 
 
 async def right_lowered(trial: Trial) -> None:
-    ada, _, ben, far, room = await _two(trial)
+    ada, _, ben, far, room = await trial.two()
     await _say(far, room, "may write")
     await trial.let_in(ada, room, ben, "read")
     await far.event("access-changed")
@@ -162,8 +151,15 @@ async def right_lowered(trial: Trial) -> None:
     await far.do("history", {"room": room})
 
 
+async def channel_deleted(trial: Trial) -> None:
+    ada, _, _, far, room = await trial.two()
+    await ada.http.do("DELETE", path_of(room), status=204)
+    await far.event("access-changed", lambda one: room not in (one.get("rooms") or []))
+    await far.refused("join", "forbidden", {"room": room})
+
+
 async def join_channels(trial: Trial) -> None:
-    ada, _, ben, far, room = await _two(trial)
+    ada, _, ben, far, room = await trial.two()
     rooms = (await far.do("join-channels")).get("rooms") or []
     expect(room in rooms, "the room is not in the reply to join-channels")
     await trial.put_out(ada, room, ben)
@@ -176,7 +172,7 @@ async def join_channels(trial: Trial) -> None:
 
 
 async def history(trial: Trial) -> None:
-    _, near, _, far, room = await _two(trial)
+    _, near, _, far, room = await trial.two()
     first = await _say(near, room, "heard")
     missed = [await _say(near, room, number) for number in range(3)]
     found = await far.do("history", {"room": room, "after": first})
@@ -185,7 +181,7 @@ async def history(trial: Trial) -> None:
 
 
 async def history_re_authorised(trial: Trial) -> None:
-    ada, near, ben, far, room = await _two(trial)
+    ada, near, ben, far, room = await trial.two()
     first = await _say(near, room, "before")
     await far.do("history", {"room": room})
     await trial.put_out(ada, room, ben)
@@ -196,39 +192,7 @@ async def history_re_authorised(trial: Trial) -> None:
 
 
 async def history_unknown_after(trial: Trial) -> None:
-    _, near, _, far, room = await _two(trial)
+    _, near, _, far, room = await trial.two()
     await _say(near, room, "one")
     found = await far.do("history", {"room": room, "after": "1-0"})
     same(found.get("complete"), False, "complete after an id that is not known")
-
-
-# ---- what backends publish -----------------------------------------------------------------
-
-
-async def publish(trial: Trial) -> None:
-    admin = await trial.admin()
-    _, near, _, far, room = await _two(trial)
-    data = {"build": 7}
-    await admin.do("POST", "/api/publish", {"room": room, "event": "built", "data": data}, 204)
-    for socket in (near, far):
-        frame = await socket.frame("built")
-        same((frame.get("room"), frame.get("data")), (room, data), "what was published")
-
-
-async def publish_refused(trial: Trial) -> None:
-    admin = await trial.admin()
-    room = await trial.channel(await trial.ada())
-    for name in ("joined", "reply", "closing", "access-changed"):
-        reserved: Json = {"room": room, "event": name, "data": {}}
-        await admin.refused("POST", "/api/publish", 400, body=reserved)
-    body: Json = {"room": "channel:no-such-channel", "event": "built", "data": {}}
-    await admin.refused("POST", "/api/publish", 404, body=body)
-    stranger = await trial.ada()
-    await stranger.http.refused("POST", "/api/publish", 403, body={**body, "room": room})
-
-
-async def channel_deleted(trial: Trial) -> None:
-    ada, _, _, far, room = await _two(trial)
-    await ada.http.do("DELETE", path_of(room), status=204)
-    await far.event("access-changed", lambda one: room not in (one.get("rooms") or []))
-    await far.refused("join", "forbidden", {"room": room})

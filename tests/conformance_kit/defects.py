@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Mapping, MutableMapping
+import time
+from collections.abc import Callable, Container, Mapping, MutableMapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jwt
 
@@ -72,13 +74,16 @@ class Deaf(Defect):
 
 
 class DeliversTooMuch(Defect):
-    """Delivers what was said after the socket was revoked, and each message twice."""
+    """Delivers what was said after the socket was revoked, what was published to another room, and
+    everything twice."""
 
     def to_client(self, frame: Json) -> list[Json]:
         if frame["event"] == "closing":
             late = {"event": "message", "data": {"data": "after the logout"}}
             return [late, frame]
-        return [frame, frame] if frame["event"] == "message" else [frame]
+        if frame["event"] == "last":
+            return [{**frame, "event": "built"}, frame]
+        return [frame, frame] if frame["event"] in {"message", "built"} else [frame]
 
 
 class StaleRooms(Defect):
@@ -119,11 +124,29 @@ class LooksAtCookies(Defect):
 
 
 class NeverRefuses(Defect):
-    """Answers refused HTTP requests with 200."""
+    """Answers refused HTTP requests with 200.
+
+    Args:
+        paths: beginnings of the URL paths; none: all.
+        statuses: of the refusals.
+    """
+
+    def __init__(self, *paths: str, statuses: Container[int] = range(400, 500)) -> None:
+        self._paths, self._statuses = paths or ("/",), statuses
 
     def answered(self, passing: Passing, middle: Middle) -> None:
-        if 400 <= passing.status < 500:
+        if passing.status in self._statuses and passing.path.startswith(self._paths):
             passing.becomes(200, {})
+
+
+class ForgetsRefreshes(Defect):
+    """Agrees to a token-refresh, and forgets it."""
+
+    def from_client(self, frame: Json) -> list[Json] | None:
+        if frame["event"] != "token-refresh":
+            return None
+        data = {"expires_at": time.time() + 3600}
+        return [{"event": "reply", "id": frame["id"], "ok": True, "data": data}]
 
 
 class Talkative(Defect):
@@ -148,8 +171,20 @@ class Careless(Defect):
             claims.pop("acr")
             forged = jwt.encode(claims, secrets.token_hex(32), "HS256")
             passing.becomes(200, found | {"access_token": forged, "token_type": "mac"})
-        if passing.path == "/api/introspect":
-            passing.becomes(200, {"active": True})
+        if passing.path == "/api/auth/login" and passing.status == 401:
+            passing.becomes(401, passing.json | {"access_token": "too early"})
+        if change := self.CHANGES.get(passing.path):
+            passing.becomes(passing.status, change(passing.json))
+
+    CHANGES: ClassVar[Mapping[str, Callable[[Json], Json]]] = {
+        "/api/introspect": lambda found: found | {"active": True},
+        "/api/auth/app-token": lambda _: {"token": jwt.encode({}, secrets.token_hex(32), "HS256")},
+        "/api/auth/me": lambda found: found | {"role": "admin"},
+        "/openapi.json": lambda _: {},
+        "/api/sessions": lambda found: {
+            "items": [one | {"current": True} for one in found["items"]]
+        },
+    }
 
 
 class Hasty(Defect):
@@ -159,7 +194,7 @@ class Hasty(Defect):
         self._used: set[str] = set()
 
     def answered(self, passing: Passing, middle: Middle) -> None:
-        if passing.path == "/api/auth/logout":
+        if passing.path == "/api/auth/logout" or passing.path.endswith("backchannel-logout"):
             for socket in tuple(middle.sockets):
                 socket.close(4410, "session_revoked")
         if passing.path == "/api/auth/refresh":
@@ -191,13 +226,16 @@ DEFECTS: Mapping[str, Planted] = {
             "cut-session-ended", "cut-others-ended", "cut-disabled", "cut-deleted",
             "cut-disconnected", "cut-role", "cut-refresh-replayed", "cut-back-channel",
             "limit-frame", "limit-rate-for-long", "limit-sockets", "limit-unjoined",
+            "cut-deleted-by-admin", "cut-longest-unused", "cut-back-channel-all",
+            "cut-code-replayed", "app-token-opens-nothing", "limit-slow-consumer",
         ),
     ),
     "mute": Planted(
         lambda _: Mute(),
         (
             "way-header", "way-subprotocol", "way-ticket", "way-cookie", "way-user-join-no-id",
-            "ticket-beside-cookie", "cookie-per-tab", "provider-sign-in",
+            "ticket-beside-cookie", "header-beside-cookie", "cookie-per-tab", "provider-sign-in",
+            "native-code", "native-code-provider",
         ),
         "way-user-join",
     ),
@@ -219,22 +257,58 @@ DEFECTS: Mapping[str, Planted] = {
         lambda _: Deaf(),
         ("message", "order", "typing", "presence", "leave", "right-given", "publish"),
     ),
-    "delivers too much": Planted(lambda _: DeliversTooMuch(), ("cut-nothing-after", "order")),
+    "delivers too much": Planted(
+        lambda _: DeliversTooMuch(),
+        ("cut-nothing-after", "order", "publish-once", "publish-all-or-none"),
+    ),
     "stale rooms": Planted(
         lambda _: StaleRooms(), ("join-channels", "cut-right-removed", "history-unknown-after")
     ),
-    "loses history": Planted(lambda _: LosesHistory(), ("history",)),
+    "loses history": Planted(lambda _: LosesHistory(), ("history", "publish-kept")),
     "looks at cookies": Planted(LooksAtCookies, ("cookie-without-origin",)),
     "never refuses": Planted(
         lambda _: NeverRefuses(),
         ("publish-refused", "cross-site", "admin-only", "verify", "back-channel-forged"),
     ),
+    "never unauthenticated": Planted(
+        lambda _: NeverRefuses(statuses={401, 403}),
+        (
+            "introspect-closed", "key-scopes", "key-revoked", "provider-state", "verify-cookie",
+            "step-up",
+        ),
+    ),
+    "never limits": Planted(
+        lambda _: NeverRefuses(statuses={429}),
+        ("limit-signins", "limit-refreshes", "limit-tickets"),
+    ),
+    "codes for everybody": Planted(
+        lambda _: NeverRefuses("/api/auth/app-token", "/api/auth/native-code"),
+        ("app-token-audience", "native-redirect", "native-code-browser"),
+    ),
+    "codes for ever": Planted(
+        lambda _: NeverRefuses("/api/auth/exchange", "/api/auth/second-factor"),
+        ("native-verifier", "second-factor-once", "second-factor-tries"),
+    ),
     "talkative": Planted(lambda _: Talkative(), ("refused-alike", "wrong-sign-in")),
     "careless": Planted(
         lambda _: Careless(),
-        ("native-sign-in", "token-claims", "browser-sign-in", "no-store", "cut-introspection"),
+        (
+            "native-sign-in", "token-claims", "browser-sign-in", "no-store", "cut-introspection",
+            "introspect-ticket", "app-token", "app-token-after-logout", "second-factor", "me",
+            "sessions", "documents",
+        ),
         "way-cookie",
     ),
-    "hasty": Planted(lambda _: Hasty(), ("cut-others-live", "refresh-in-grace")),
+    "hasty": Planted(
+        lambda _: Hasty(), ("cut-others-live", "refresh-in-grace", "back-channel-others-live")
+    ),
 }  # fmt: skip
-"""By name. Together they break every case but `expired`, which has a server of its own."""
+"""By name. Together they break every case but those of ON_A_SERVER_OF_THEIR_OWN."""
+ON_A_SERVER_OF_THEIR_OWN: Mapping[str, Planted] = {
+    "open house": Planted(lambda _: OpenHouse(), ("expired",)),
+    "agrees": Planted(lambda _: Agrees(), ("step-up-room",)),
+    "forgets refreshes": Planted(lambda _: ForgetsRefreshes(), ("refresh-outlives",)),
+    "never limits": Planted(lambda _: NeverRefuses(statuses={429}), ("limit-wrong-signins",)),
+}
+"""Those that break cases which wait for a token or a proof to expire, or use up their address; in
+this order."""

@@ -9,9 +9,13 @@ from typing import Any, get_args
 from conformance.target import ProviderSettings, Target
 from services.accounts.api_key_rows import Scope
 from tests.support.nodes import nodes
+from tests.support.path_prefix import Below
 from tests.support.server import PATIENCE, Client, Usher, free_port, sign_up, usher
 
 JOIN_TIMEOUT, MAX_UNJOINED, MAX_SOCKETS = 3, 60, 20
+# More than the sign-ins of one account that the kit shares.
+MAX_SESSIONS, LIMIT_SIGNINS = 35, 40
+LIMIT_REFRESHES, LIMIT_TICKETS, LIMIT_WRONG_SIGNINS = 40, 300, 30
 NAME = "conformance"
 
 
@@ -31,6 +35,12 @@ def settings_for(provider: ProviderSettings) -> dict[str, object]:
         "TICKET_TTL_SECONDS": 5,
         "MAX_UNJOINED_PER_ADDRESS": MAX_UNJOINED,
         "MAX_SOCKETS_PER_USER": MAX_SOCKETS,
+        "MAX_SESSIONS_PER_USER": MAX_SESSIONS,
+        "LIMIT_SIGNINS": LIMIT_SIGNINS,
+        "LIMIT_REFRESHES": LIMIT_REFRESHES,
+        "LIMIT_TICKETS": LIMIT_TICKETS,
+        "LIMIT_WRONG_SIGNINS": LIMIT_WRONG_SIGNINS,
+        "APP_AUDIENCES": NAME,
     }
 
 
@@ -52,6 +62,13 @@ def target(
         "join_timeout": float(JOIN_TIMEOUT),
         "max_unjoined": MAX_UNJOINED,
         "max_sockets": MAX_SOCKETS,
+        "max_sessions": MAX_SESSIONS,
+        "limit_signins": LIMIT_SIGNINS,
+        "limit_refreshes": LIMIT_REFRESHES,
+        "limit_tickets": LIMIT_TICKETS,
+        "limit_wrong_signins": LIMIT_WRONG_SIGNINS,
+        "app_audience": NAME,
+        "exhaust": True,
     }
     return Target(**{**usual, **options})
 
@@ -62,6 +79,16 @@ def one_node(kind: str, **settings: object) -> Iterator[Target]:
     provider = provider_settings()
     with usher(kind, **{**settings_for(provider), **settings}) as server:
         yield target([server], sign_up(server), provider)
+
+
+@contextmanager
+def node_below(path: str, kind: str) -> Iterator[Target]:
+    """A node that everybody reaches below a path of its host."""
+    provider, port = provider_settings(), free_port()
+    settings = {"PORT": port, "PUBLIC_URL": f"http://127.0.0.1:{port}{path}"}
+    with usher(kind, **{**settings_for(provider), **settings}) as server:
+        reached = Below(server.url + path).as_server
+        yield target([reached], sign_up(reached), provider, public_url=reached.url)
 
 
 @contextmanager

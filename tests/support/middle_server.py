@@ -60,6 +60,10 @@ class Defect:
         """The frames that are sent in place of one of the server's."""
         return [frame]
 
+    def from_client(self, frame: Json) -> list[Json] | None:
+        """Responses to one of the client's frames, which the server then does not get; or None."""
+        return None
+
     def answered(self, passing: Passing, middle: Middle) -> None:
         """Change an HTTP response."""
 
@@ -176,12 +180,22 @@ class _Socket(websocket.WebSocketHandler):
     async def on_message(self, message: str | bytes) -> None:
         if self._server is not None:
             try:
-                await self._server.send(message)
+                if (said := self._instead(message)) is None:
+                    await self._server.send(message)
+                for frame in said or ():
+                    await self._say(frame)
                 return
             except websockets.ConnectionClosed:
                 pass
         if self._middle.defect.open_house:
             await self._agree(message)
+
+    def _instead(self, message: str | bytes) -> list[Json] | None:
+        try:
+            frame = json.loads(message)
+        except ValueError:
+            return None
+        return self._middle.defect.from_client(frame) if isinstance(frame, dict) else None
 
     async def _agree(self, message: str | bytes) -> None:
         try:

@@ -1,0 +1,146 @@
+"""The command `python -m conformance`: its options, its exit status, and what it says."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from conformance.__main__ import main
+from conformance.table import CASES
+from tests.support.server import ROOT
+
+GUIDE = (ROOT / "docs" / "conformance.md").read_text("utf-8")
+
+
+def test_the_list_names_every_case(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [one.split()[0] for one in shown] == [one.id for one in CASES]
+    assert main(["--list", "--only", "cut-*", "--leave-out", "cut-role"]) == 0
+    some = capsys.readouterr().out
+    assert "cut-logout" in some
+    assert "cut-role" not in some
+    assert "way-header" not in some
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["ftp://usher.example"],
+        ["http://usher.example", "--only", "no-such-case"],
+        ["http://usher.example", "--provider", "idp", "--provider-listen", "nowhere"],
+        ["https://usher.example", "--ca-file", "/no/such/file"],
+        ["https://usher.example", "--junit", "/no/such/folder/junit.xml"],
+        ["https://usher.example:99999"],
+        ["https://usher.example", "--patience", "long"],
+        ["https://usher.example", "--at-once", "0"],
+        ["https://usher.example", "--max-sockets", "-1"],
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_why(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def hollow() -> Iterator[str]:
+    """The URL of a server that refuses strangers as the contract says, and has nothing else."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            me = self.path == "/api/auth/me"
+            body = b'{"status": 401, "title": "No.", "code": "unauthenticated"}' if me else b"{}"
+            self.send_response(401 if me else 404)
+            self.send_header("Content-Type", "application/problem+json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_command_writes_both_reports_and_ends_with_1(
+    hollow: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    xml, page = tmp_path / "junit.xml", tmp_path / "report.html"
+    only = ["--only", "way-header", "--only", "documents"]
+    assert main([hollow, *only, "--junit", str(xml), "--html", str(page)]) == 1
+    assert ET.parse(xml).find("testsuite/testcase/failure") is not None
+    assert hollow in page.read_text("utf-8")
+    assert "2 broken" in capsys.readouterr().out
+
+
+def test_what_was_not_run_is_a_failure_only_when_strict(
+    hollow: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [hollow, "--only", "provider-sign-in"]
+    assert main(arguments) == 0
+    assert main([*arguments, "--strict"]) == 1
+    assert "needs --provider" in capsys.readouterr().out
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port that is taken, so that no other process listens there, and refuses connections."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "said"),
+    [
+        ("http://127.0.0.1:{closed}", [], "connection refused"),
+        ("https://127.0.0.1:{port}", [], "Does it speak http://?"),
+        ("http://127.0.0.1:{port}/elsewhere", [], "is no such server"),
+        ("http://127.0.0.1:{port}", ["--admin-token", "x"], "refuses --admin-token"),
+        ("http://127.0.0.1:{port}", ["--first-account"], "has accounts already"),
+        ("http://127.0.0.1:{port}", ["--node", "http://127.0.0.1:{closed}"], "connection refused"),
+    ],
+)
+def test_a_server_that_is_none_is_told_at_once_and_ends_with_2(
+    hollow: str,
+    closed_port: int,
+    url: str,
+    options: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    port = hollow.rpartition(":")[2]
+    assert main([one.format(port=port, closed=closed_port) for one in (url, *options)]) == 2
+    told = capsys.readouterr()
+    assert said in told.err
+    assert told.err.count("\n") == 1
+    assert not told.out
+
+
+def test_the_guide_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told, _, _ = capsys.readouterr().out.partition("exit status")
+    options = set(re.findall(r"--[a-z][a-z-]+", told)) - {"--help"}
+    assert len(options) > 15
+    assert {option for option in options if f"`{option}" not in GUIDE} == set()
