@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.test_factors_page import home, sign_out, sign_up, with_authenticator
+from tests.browser.test_factors_page import home, sign_out, sign_up
 from tests.browser.test_step_up_dialog import grow_old
-from tests.support.browser import Tab, Visit, Visitor, visitors
+from tests.support.browser import Tab, Visit, Visitor, visitors, with_authenticator
 from tests.support.line import Line, line
 from tests.support.nodes import Nodes, again, nodes
 from tests.support.raw import PING, PONG, TEXT, RawClient, by_header, event, frame, joined
