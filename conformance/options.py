@@ -190,7 +190,7 @@ def _provider(of: argparse.ArgumentParser, given: argparse.Namespace) -> Provide
         given.provider,
         host,
         int(port),
-        given.provider_issuer or f"http://{host}:{port}",
+        given.provider_issuer or "",
         given.provider_client_id,
         given.provider_client_secret,
     )

@@ -14,7 +14,7 @@ class ProviderSettings:
     Attributes:
         name: in OAUTH_PROVIDERS.
         host, port: where the kit listens.
-        issuer: the URL under which the server reaches it, `ISSUER`.
+        issuer: the URL under which the server reaches it, `ISSUER`; "": that of host and port.
         client_id, client_secret: as configured.
     """
 
