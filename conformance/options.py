@@ -166,6 +166,7 @@ def target(of: argparse.ArgumentParser, given: argparse.Namespace) -> Target:
         provider=_provider(of, given) if given.provider else None,
         allowance=given.allowance,
         patience=given.patience,
+        timeout=given.patience,
         join_timeout=given.join_timeout,
         max_unjoined=given.max_unjoined,
         max_sockets=given.max_sockets,

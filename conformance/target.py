@@ -38,7 +38,8 @@ class Target:
         admin_token: an administrator's access token, which may change roles.
         provider: None if the server is not configured for the kit's provider.
         allowance: seconds added to every bound, for the network and this machine.
-        patience: seconds that anything may take which the contract does not bound.
+        patience: seconds that a frame may take which the contract does not bound.
+        timeout: seconds for an HTTP response, a handshake, and sending.
         join_timeout, max_unjoined, max_sockets, max_sessions, limit_signins, limit_refreshes,
             limit_tickets, limit_wrong_signins: the server's settings of these names; 0: no limit.
         step_up_seconds: that setting.
@@ -55,6 +56,7 @@ class Target:
     provider: ProviderSettings | None = None
     allowance: float = 1.0
     patience: float = 10.0
+    timeout: float = 10.0
     join_timeout: float = 5.0
     max_unjoined: int = 500
     max_sockets: int = 200

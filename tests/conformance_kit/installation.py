@@ -61,6 +61,7 @@ def target(
         "provider": provider,
         "allowance": PATIENCE / 2,
         "patience": PATIENCE,
+        "timeout": PATIENCE,
         "join_timeout": float(JOIN_TIMEOUT),
         "max_unjoined": MAX_UNJOINED,
         "max_sockets": MAX_SOCKETS,

@@ -70,6 +70,7 @@ def finds(kit: Kit, planted: Planted) -> None:
     report = kit.run(planted.make(kit.target.origin), planted.breaks, SHORT)
     missed = [result for result in report if result.outcome is not Outcome.BROKEN]
     assert not missed
+    assert not [result for result in report if "no response" in result.detail]
     kept = kit.run(planted.make(kit.target.origin), (planted.leaves,), kit.target.patience)
     assert [result.outcome for result in kept] == [Outcome.KEPT], kept
 
