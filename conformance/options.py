@@ -15,7 +15,7 @@ EPILOG = """\
 exit status: 0 every promise that was checked is kept; 1 one is broken; 2 nothing could be checked
 
 Against a server with no accounts, such as one that was started for this:
-  python -m conformance http://localhost:8888 --first-account
+  python -m conformance http://127.0.0.1:8888 --first-account
 Against an installation with accounts: make a key there, and give it by the environment.
   server.py create-api-key conformance --scope publish --scope disconnect --scope read \\
     --scope introspect --scope channels --scope users

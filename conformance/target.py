@@ -36,6 +36,7 @@ class Target:
         origin: the server's own origin (PUBLIC_URL), which browsers send.
         admin_key: an API key, with all scopes if every case is to be run.
         admin_token: an administrator's access token, which may change roles.
+        administrator: address and password of one who may sign in instead of `admin_token`.
         provider: None if the server is not configured for the kit's provider.
         allowance: seconds added to every bound, for the network and this machine.
         patience: seconds that a frame may take which the contract does not bound.
@@ -53,6 +54,7 @@ class Target:
     origin: str
     admin_key: str | None = None
     admin_token: str | None = None
+    administrator: tuple[str, str] | None = None
     provider: ProviderSettings | None = None
     allowance: float = 1.0
     patience: float = 10.0

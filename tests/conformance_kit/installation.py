@@ -12,7 +12,7 @@ from services.accounts.api_key_rows import Scope
 from tests.support.nodes import nodes
 from tests.support.server import PATIENCE, Client, Usher, sign_up, usher
 
-JOIN_TIMEOUT, MAX_UNJOINED, MAX_SOCKETS = 3, 60, 20
+JOIN_TIMEOUT, MAX_UNJOINED, MAX_SOCKETS = 6, 60, 20
 # More than the sign-ins of one account that the kit shares.
 MAX_SESSIONS, LIMIT_SIGNINS = 35, 40
 LIMIT_REFRESHES, LIMIT_TICKETS, LIMIT_WRONG_SIGNINS = 40, 300, 30
