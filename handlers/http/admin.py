@@ -136,6 +136,7 @@ class UsersHandler(ApiHandler):
             "after": "`next` of the page before",
             "limit": "1 to 100, usually 50",
             "email": "the address of the account that is looked for",
+            "id": "the id of one; repeated up to 100 times, all that are there",
             "q": "only accounts with this in the name or e-mail address, or with this id; newest "
             "first",
             "order": "`newest`: newest first, also without `q`",
@@ -147,6 +148,11 @@ class UsersHandler(ApiHandler):
             return UserPage(await self.services.administration.with_address(email))
         if self.key is not None and "read" not in self.key.scopes:
             raise Forbidden("a key with the scope users finds by address only")
+        ids = self.get_query_arguments("id")
+        if ids:
+            if len(ids) > MAX_PAGE or not all(re.fullmatch(PATH_SEGMENT, one) for one in ids):
+                raise BadRequest("id", detail=f"id: of accounts, up to {MAX_PAGE} of them")
+            return UserPage(await self.services.administration.with_ids(ids))
         limit = self.page_limit(50, MAX_PAGE)
         words, after = (
             self.get_query_argument("q", "").strip(),

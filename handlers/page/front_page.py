@@ -95,6 +95,8 @@ async def signed_in(handler: BaseHandler) -> Identity | None:
         return None
     admission = handler.services.admission
     try:
-        return await admission.identify(admission.verify(token))
+        claims = admission.verify(token)
+        handler.callers.enter("users", claims.sub)
+        return await admission.identify(claims)
     except (Unauthenticated, Unavailable):
         return None

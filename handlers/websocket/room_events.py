@@ -67,6 +67,13 @@ def _member_of(socket: ClientSocket) -> Member:
     return Member(socket.session.user_id, socket.session.name)
 
 
+def _wait_as_user(socket: ClientSocket) -> None:
+    """Wait for the database in the name of the socket's user from now on. Otherwise all sockets
+    would be one caller, and one user's would keep those of all others waiting."""
+    callers = socket.context.services.infrastructure.database.callers
+    callers.enter("users", socket.session.user_id)
+
+
 async def join_channels(socket: ClientSocket, frame: Frame, _: object) -> None:
     """Look up the user's rights again, and leave and enter rooms to match."""
     grants = await _current_grants(socket)
@@ -81,6 +88,7 @@ async def _current_grants(socket: ClientSocket) -> dict[str, Grant]:
     may have been taken from the socket already, and must not be restored.
     """
     services, user_id = socket.context.services, socket.session.user_id
+    _wait_as_user(socket)
     grants: dict[str, Grant] = {}
     for _ in range(REREADS):
         as_of, version = socket.context.clock(), services.shared_grants.version
@@ -110,6 +118,7 @@ async def _look_up(socket: ClientSocket, room: str) -> None:
 async def _looked_up(socket: ClientSocket, channel_ids: list[str]) -> dict[str, Grant]:
     """The current rights in channels, read again if a right changes during the read."""
     services, user_id = socket.context.services, socket.session.user_id
+    _wait_as_user(socket)
     found: dict[str, Grant] = {}
     for _ in range(REREADS):
         as_of, version = socket.context.clock(), services.shared_grants.version
@@ -180,6 +189,7 @@ def watch_sessions(socket: ClientSocket, frame: Frame, _: object) -> None:
 async def usage(socket: ClientSocket, frame: Frame, data: rooms.UseModel) -> None:
     """Record that the session uses a model. The use expires unless it is repeated."""
     context = socket.context
+    _wait_as_user(socket)
     if not await context.services.models.is_known(data.model):
         detail = "data.model: not one of the models that are registered"
         raise BadRequest("usage of a model that is not registered", detail=detail)
@@ -302,6 +312,7 @@ async def _granted_among(socket: ClientSocket, names: list[str]) -> dict[str, Gr
     may = {name: grant for name, grant in had.items() if grant is not None}
     ids = [name.removeprefix(CHANNEL) for name in may if name.startswith(CHANNEL)]
     user_id = socket.session.user_id
+    _wait_as_user(socket)
     found = await socket.context.services.channels.grants_among(user_id, ids) if ids else {}
     now = {name: found.get(name.removeprefix(CHANNEL)) for name in may if name.startswith(CHANNEL)}
     may.update({name: grant for name, grant in now.items() if grant is not None})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -175,6 +175,11 @@ def search(
         query = query.where(named | (User.id == words))
     found = query.order_by(User.created_at.desc(), User.id.desc()).limit(limit)
     return [row_of(user) for user in found.execute(db)]
+
+
+def by_ids(db: peewee.Database, ids: Sequence[str]) -> list[UserRow]:
+    """Those of these accounts that are there."""
+    return [row_of(user) for user in User.select().where(User.id.in_(ids)).execute(db)]
 
 
 def by_address(db: peewee.Database, address: str) -> list[UserRow]:

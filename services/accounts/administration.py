@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import peewee
@@ -76,6 +76,10 @@ class Administration:
             NotFound: the account does not exist.
         """
         return await self._database.run(user_details.read, user_id, self._clock())
+
+    async def with_ids(self, ids: Sequence[str]) -> list[UserRow]:
+        """Those of these accounts that are there, in any order."""
+        return await self._database.run(account_rows.by_ids, ids)
 
     async def with_address(self, email: str) -> list[UserRow]:
         """The account with an e-mail address, or None.

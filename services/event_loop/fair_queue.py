@@ -2,7 +2,7 @@
 
 Each lane has reserved slots, and the rest are shared by weight. Within a lane, callers are served
 in rotation, however many requests one of them has queued. The queue is bounded per lane and per
-caller.
+caller. In a full lane, the newest request of who has the most makes way for that of another.
 """
 
 from __future__ import annotations
@@ -47,7 +47,11 @@ class Slot:
         self.is_held = self.is_over = False
 
     async def wait(self) -> None:
-        """Wait until the slot is granted."""
+        """Wait until the slot is granted.
+
+        Raises:
+            Busy: the request has made way for that of another caller, who had fewer.
+        """
         await self.granted
 
     def release(self) -> None:
@@ -77,13 +81,14 @@ class FairQueue:
             key: the caller.
 
         Raises:
-            Busy: too many requests of this lane or this caller are waiting.
+            Busy: too many requests of this lane or this caller are waiting. `Slot.wait` raises it
+                if the request has to make way.
         """
         state = self._lanes[lane]
-        if state.under_way >= state.lane.waiting:
-            raise Busy(f"{lane}: {state.under_way} are waiting")
         if state.under_way_of[key] >= state.lane.waiting_of_one:
             raise Busy(f"{lane}: {state.under_way_of[key]} of one are waiting")
+        if state.under_way >= state.lane.waiting and not state.make_way(key):
+            raise Busy(f"{lane}: {state.under_way} are waiting")
         if not state.under_way:
             state.served = max(state.served, self._virtual)
         slot = Slot(self, state, key)
@@ -147,6 +152,23 @@ class _LaneState:
             self._waiting[slot.key] = deque()
             self._ring.append(slot.key)
         self._waiting[slot.key].append(slot)
+
+    def make_way(self, key: str) -> bool:
+        """Refuse the newest waiting request of the caller who has the most, for one of another
+        caller. Returns False if nobody has more than that caller would have then."""
+        most = max(self._waiting, key=self.under_way_of.__getitem__, default=key)
+        if self.under_way_of[most] <= self.under_way_of[key] + 1:
+            return False
+        slot = self._waiting[most].pop()
+        if not self._waiting[most]:
+            del self._waiting[most]
+            self._ring.remove(most)
+        slot.is_over = True
+        if not slot.granted.done():
+            slot.granted.set_exception(Busy(f"{self.lane.name}: made way for another caller"))
+            slot.granted.exception()  # retrieved, or asyncio logs it if the caller has left
+        self._leave(slot)
+        return True
 
     def has_ready(self) -> bool:
         """Rotate a caller that may have a slot to the front. Returns whether there is one."""

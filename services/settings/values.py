@@ -178,7 +178,7 @@ def folder(text: str) -> Path:
 
 
 def database_url(text: str) -> Secret:
-    url, value = _split(text, TAKES_DATABASE), text.strip()
+    url, value = _split(text, TAKES_DATABASE, several=True), text.strip()
     if url.scheme == "sqlite":
         path = value.removeprefix("sqlite:///")
         if path == value or not path.strip("/") or path == ":memory:":
@@ -344,10 +344,13 @@ def _distinct_secrets(parts: list[str], takes: str) -> tuple[Secret, ...]:
     return tuple(Secret(part) for part in parts)
 
 
-def _split(text: str, takes: str) -> SplitResult:
+def _split(text: str, takes: str, *, several: bool = False) -> SplitResult:
+    """Split a URL. `several`: it may name several hosts (`a:5432,b:5432`)."""
     try:
         url = urlsplit(text.strip())
-        _ = url.port  # raises if the port is not a number
+        hosts = url.netloc.rpartition("@")[2]
+        for host in hosts.split(",") if several else (hosts,):
+            _ = urlsplit(f"//{host}").port  # raises if the port is not a number
     except ValueError:
         # The message may quote a password; `from None` keeps it out of tracebacks.
         raise BadValue(takes, _shown(text)) from None

@@ -2,7 +2,7 @@
 
 import { make } from '../dom.js';
 import { emptyState } from '../ui.js';
-import { attempt, head, keepInAddress, pages, searchField, select, table } from './parts.js';
+import { attempt, head, keepInAddress, pages, searchField, select, table, userLinks } from './parts.js';
 
 /** @type {[string, string][]} */
 const KINDS = [['', 'everything'], ['account.', 'new accounts'], ['session.', 'signing in and out'],
@@ -11,16 +11,14 @@ const KINDS = [['', 'everything'], ['account.', 'new accounts'], ['session.', 's
   ['invitation.', 'invitations'], ['channel.', 'channels'], ['member.', 'members of channels'],
   ['api_key.', 'keys'], ['webhook.', 'webhooks'], ['provider.', 'providers'], ['admin.', 'other acts']];
 
-/** @param {string} id of a user, a key, or a word  @returns {Node|string} */
-function link(id) {
-  if (!/^[A-Za-z0-9_-]{16,}$/.test(id)) return id;
-  return make('a', { href: `#/admin/users/${encodeURIComponent(id)}` }, make('code', {}, id.slice(0, 8), '…'));
-}
+const USER_ID = /^[A-Za-z0-9_-]{16,}$/; // not a key, nor a word
 
 /** @param {HTMLElement} place  @param {import('./admin.js').Context} context  @param {string[]} path
  *  @param {URLSearchParams} query */
 export async function show(place, context, path, query) {
   const { app, calls } = context;
+  const userOf = userLinks(context);
+  const link = (/** @type {string} */ id) => (USER_ID.test(id) ? userOf(id) : id);
   const which = { kind: query.get('kind') ?? '', actor: query.get('actor') ?? '', subject: query.get('subject') ?? '' };
   const { element, body } = table(['When', 'What', 'Who did it', 'To whom', 'From', 'Why, and on what'], 'Audit trail');
   const list = pages(context, {

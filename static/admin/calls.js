@@ -18,6 +18,10 @@ export class Calls {
 
   /** @param {{q?: string, after?: string, limit?: number}} which */
   users = (which) => this.call('GET', `/api/admin/users${query({ order: 'newest', ...which })}`);
+  /** Of these ids, those that are there.  @param {string[]} ids */
+  usersById = (ids) => this.call('GET', `/api/admin/users?${new URLSearchParams(ids.map((id) => ['id', id]))}`);
+  /** @param {{email: string, name: string}} form */
+  openAccount = (form) => this.call('POST', '/api/admin/users', form);
   /** @param {string} id */
   user = (id) => this.call('GET', `/api/admin/users/${enc(id)}`);
   /** @param {string} id  @param {{role?: string, disabled?: boolean}} change */

@@ -2,12 +2,13 @@
 
 import { make } from '../dom.js';
 import { emptyState } from '../ui.js';
-import { attempt, button, head, keepInAddress, pages, searchField, table, when } from './parts.js';
+import { attempt, button, head, keepInAddress, pages, searchField, table, userLinks, when } from './parts.js';
 
 /** @param {HTMLElement} place  @param {import('./admin.js').Context} context  @param {string[]} path
  *  @param {URLSearchParams} query */
 export async function show(place, context, path, query) {
   const { app, calls } = context;
+  const userOf = userLinks(context);
   let q = query.get('q') ?? '';
   const { element, body } = table(['Name', 'Who may enter', 'Owner', 'Since', 'Acts'], 'Channels');
   const list = pages(context, {
@@ -20,8 +21,7 @@ export async function show(place, context, path, query) {
       make('th', { scope: 'row' }, make('a', { href: `#/rooms/${encodeURIComponent(`channel:${id}`)}` }, name)),
       make('td', {}, closed ? 'its members' : make('span', { class: 'tag' }, 'every user'),
         ...(step_up ? [' ', make('span', { class: 'tag quiet' }, 'with a fresh proof')] : [])),
-      make('td', {}, owner_id ? make('a', { href: `#/admin/users/${encodeURIComponent(owner_id)}` }, 'Owner',
-        make('span', { class: 'unseen' }, ` of ${name}`)) : 'nobody'),
+      make('td', {}, owner_id ? userOf(owner_id) : 'nobody'),
       make('td', {}, when(created_at)),
       make('td', {}, button('Delete', () => attempt(app, async () => {
         if (!await app.ask({ title: `Delete the channel ${name}?`, yes: 'Delete for good', danger: true,

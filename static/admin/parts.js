@@ -4,6 +4,7 @@ import { make, setText, timeElement } from '../dom.js';
 import { copyable, dialog, emptyState } from '../ui.js';
 
 const TYPING_MS = 200;
+const MAX_IDS = 100; // in one call
 let numbers = 0;
 
 /** An id for a field and its label.  @param {string} stem  @returns {string} */
@@ -136,6 +137,43 @@ export function table(titles, caption) {
   titles.forEach((title, place) => element.style.setProperty(`--title-${place + 1}`, // beside each cell
     title === 'Acts' ? 'none' : `"${title}"`));
   return { element, body };
+}
+
+/** Puts names where ids of users are shown, as soon as they are known. An account that is gone
+ *  keeps its id.
+ *  @param {import('./admin.js').Context} context
+ *  @returns {(id: string) => HTMLElement} a link to the user */
+export function userLinks({ calls, signal }) {
+  /** @type {Map<string, Promise<string|null>>} */ const names = new Map();
+  /** @type {Map<string, (name: string|null) => void>} */ let wanted = new Map();
+
+  async function ask() {
+    const asked = [...wanted];
+    wanted = new Map();
+    for (let at = 0; at < asked.length; at += MAX_IDS) {
+      const part = asked.slice(at, at + MAX_IDS);
+      const { items } = await calls.usersById(part.map(([id]) => id)).catch(() => ({ items: [] }));
+      const found = new Map(items.map((/** @type {any} */ { id, name }) => [id, name]));
+      for (const [id, tell] of part) tell(found.get(id) ?? null);
+    }
+  }
+
+  /** @param {string} id */
+  function nameOf(id) {
+    const known = names.get(id);
+    if (known) return known;
+    if (!wanted.size) queueMicrotask(ask); // all of a page together
+    const name = /** @type {Promise<string|null>} */ (new Promise((tell) => { wanted.set(id, tell); }));
+    names.set(id, name);
+    return name;
+  }
+
+  return (id) => {
+    const link = make('a', { href: `#/admin/users/${encodeURIComponent(id)}`, title: id },
+      make('code', {}, `${id.slice(0, 8)}…`));
+    nameOf(id).then((name) => { if (name !== null && !signal.aborted) link.replaceChildren(name); });
+    return link;
+  };
 }
 
 /** Something that is shown this once, with a button that copies it.

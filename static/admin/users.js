@@ -28,6 +28,7 @@ export async function show(place, context, path, query) {
   list.element.prepend(element);
   place.append(
     head('Users', make('a', { href: '#/admin/users/invitations' }, 'Invitations'),
+      button('Open an account', () => openAccount(context, () => attempt(app, list.load))),
       button('Invite', () => invite(context), '')),
     searchField('Search by name, e-mail address or id', q, (text) => {
       q = text;
@@ -45,6 +46,30 @@ function rowOf({ id, name, email, role, disabled, created_at }) {
   return make('tr', {},
     make('th', { scope: 'row' }, make('a', { href: `#/admin/users/${encodeURIComponent(id)}` }, name)),
     make('td', { class: 'admin-long' }, email), make('td', {}, ...tags), make('td', {}, when(created_at)));
+}
+
+/** Opens an account for somebody, and shows the link by which they set their password.
+ *  @param {import('./admin.js').Context} context  @param {() => void} opened */
+function openAccount({ app, calls }, opened) {
+  const form = make('form', { novalidate: '' },
+    field('Name', { name: 'name', required: '', maxlength: '100' }),
+    field('E-mail address', { name: 'email', type: 'email', required: '', maxlength: '254' }),
+    errorPlace(),
+    make('div', { class: 'actions' }, make('button', { type: 'submit' }, 'Open the account'),
+      button('Cancel', () => box.close())));
+  const box = dialog('Open an account', form);
+  onSubmit(form, async ({ name, email }) => {
+    const { set_password_url: url, expires_at } = await calls.openAccount({ name, email });
+    box.close();
+    showOnce(`The account of ${name}`, 'Give this link to its user, who sets a password with it. It '
+      + `works once, until ${new Date(expires_at * 1000).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'short' })}, `
+      + 'and is not shown again.', url, 'the link');
+    opened();
+  }, (problem) => {
+    if (problem.signedOut) return app.ended();
+    showFormError(form, problem.message);
+  });
+  box.showModal();
 }
 
 /** Makes an invitation, and shows its link.  @param {import('./admin.js').Context} context

@@ -18,11 +18,15 @@ const REFUSED = {
   step_up_needed: 'This room needs a fresh proof that it is you.',
 };
 
+const NOTHING = { key: 'nothing',
+  element: () => make('li', { class: 'hint' }, 'Nothing was said here yet.') };
+
 export class Conversation {
   #typedAt = -Infinity;
   #drawn = 0;
   #timer = 0;
   #ended = false;
+  /** @type {WeakMap<Element, string>} which line an element shows */ #keys = new WeakMap();
 
   /** @param {HTMLElement} place  @param {import('../app.js').App} app
    *  @param {import('./store.js').RoomStore} store  @param {string} room
@@ -166,20 +170,35 @@ export class Conversation {
     const { log } = this;
     const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_END_PX;
     const lines = linesOf(this.state, this.app.user?.id ?? '');
-    this.#keep(lines.length ? lines : [make('li', { class: 'hint' }, 'Nothing was said here yet.')]);
+    this.#keep(lines.length ? lines : [NOTHING]);
     if (atEnd) this.#toEnd();
     else this.#scrolled();
     this.#showHere();
     this.#showTyping();
   }
 
-  /** Replaces what differs, from the first difference on.  @param {HTMLElement[]} lines */
+  /** Takes out what is not there any more, and puts in what is new; the rest is not touched.
+   *  @param {import('./lines.js').Shown[]} lines */
   #keep(lines) {
-    const { children } = this.list;
-    let same = 0;
-    while (same < lines.length && same < children.length && children[same].isEqualNode(lines[same])) same += 1;
-    while (children.length > same) this.list.lastElementChild.remove();
-    this.list.append(...lines.slice(same));
+    const wanted = new Set(lines.map(({ key }) => key));
+    for (const element of [...this.list.children]) {
+      if (!wanted.has(this.#keys.get(element) ?? '')) element.remove();
+    }
+    let next = this.list.firstElementChild;
+    for (const { key, element } of lines) {
+      if (next && this.#keys.get(next) === key) {
+        next = next.nextElementSibling;
+        continue;
+      }
+      const made = element();
+      this.#keys.set(made, key);
+      this.list.insertBefore(made, next);
+    }
+    while (next) { // of another order than before
+      const after = next.nextElementSibling;
+      next.remove();
+      next = after;
+    }
   }
 
   #toEnd() {

@@ -48,17 +48,35 @@ function messageLine(message, first, mine) {
   return make('li', { class: `line${first ? ' first' : ''}${mine ? ' mine' : ''}` }, ...head, body);
 }
 
-/** @param {import('./store.js').RoomState} state  @param {string} me  @returns {HTMLElement[]} */
+/** @type {WeakMap<object, number>} */ const numbers = new WeakMap();
+let lastNumber = 0;
+
+/** A number of its own for each message: one of a backend may have no id.
+ *  @param {object} message  @returns {number} */
+function numberOf(message) {
+  const known = numbers.get(message);
+  if (known !== undefined) return known;
+  numbers.set(message, ++lastNumber);
+  return lastNumber;
+}
+
+/** What is to be shown, without the elements: a thousand lines are gone through for each message
+ *  that comes, and almost all of them are there already.
+ *
+ *  @typedef {{key: string, element: () => HTMLElement}} Shown `key`: the same where the line is
+ *  @param {import('./store.js').RoomState} state  @param {string} me  @returns {Shown[]} */
 export function linesOf(state, me) {
-  /** @type {HTMLElement[]} */ const found = [];
-  if (!state.complete) found.push(between('gap', 'Earlier messages are not kept'));
+  /** @type {Shown[]} */ const found = [];
+  const put = (/** @type {string} */ kind, /** @type {string} */ text) => (
+    found.push({ key: `${kind} ${text}`, element: () => between(kind, text) }));
+  if (!state.complete) put('gap', 'Earlier messages are not kept');
   let day = '';
   let author = '';
   let last = -Infinity;
   for (const line of state.lines) {
     if (line.kind !== 'message') {
-      found.push(line.kind === 'gap' ? between('gap', 'Messages were missed here, and cannot be read any more')
-        : between('away', awayText(line.count)));
+      if (line.kind === 'gap') put('gap', 'Messages were missed here, and cannot be read any more');
+      else put('away', awayText(line.count));
       author = '';
       continue;
     }
@@ -66,18 +84,19 @@ export function linesOf(state, me) {
     const at = message.sent_at;
     if (at !== undefined && dayOf(new Date(at * 1000)) !== day) {
       day = dayOf(new Date(at * 1000));
-      found.push(between('day', day));
+      put('day', day);
       author = '';
     }
     if (state.firstUnread && message.id === state.firstUnread) {
-      found.push(between('new', 'New'));
+      put('new', 'New');
       author = '';
     }
     const by = message.event ?? message.from?.id ?? '';
     const first = by !== author || (at ?? 0) - last > TOGETHER_SECONDS;
     author = by;
     last = at ?? last;
-    found.push(messageLine(message, first, message.from?.id === me));
+    found.push({ key: `${numberOf(message)}${first ? ' first' : ''}`,
+      element: () => messageLine(message, first, message.from?.id === me) });
   }
   return found;
 }

@@ -123,6 +123,7 @@ class Held:
         return await self.database.run(work, *args)
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test(timeout=100)
 async def test_of_a_hundred_concurrent_sign_ups_exactly_one_is_admin(database_url: str) -> None:
     async with two_nodes(database_url) as (here, there):

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.test_step_up_dialog import grow_old
-from tests.support.browser import Tab, Visitor, chromium, visitors
+from tests.support.browser import Tab, Visitor, visitors
 from tests.support.checks import rows as written
 from tests.support.nodes import nodes
 from tests.support.provider import provider
@@ -27,12 +27,6 @@ from tests.support.sign_in import settings_for
 from tests.support.webhook_receiver import webhook_receiver
 
 SCRIPT = "<img src=x onerror=\"document.title='pwned'\">"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +188,7 @@ def test_what_users_are_called_stays_text(page: Page, server: Usher) -> None:
     assert user.call("PATCH", "/api/auth/me", {"name": SCRIPT}).status == 200
     assert user.post("/api/channels", {"name": SCRIPT}).status == 201
     go(page, "Channels")
-    expect(page.get_by_role("link", name=SCRIPT, exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name=SCRIPT, exact=True)).to_have_count(2)  # and its owner
     find_user(page, SCRIPT)
     expect(page.get_by_role("heading", level=2, name=SCRIPT)).to_be_visible()
     page.get_by_role("button", name="Disable").click()
@@ -224,6 +218,48 @@ def test_an_invitation_is_shown_once_used_and_revoked(
     row.get_by_role("button", name="Revoke").click()
     confirm(page, "Revoke this invitation?", "Revoke", "stops working at once")
     expect(row).to_have_count(0)
+
+
+def test_an_account_is_opened_for_somebody_who_sets_the_password(
+    page: Page, visitor: Visitor
+) -> None:
+    go(page, "Users")
+    page.get_by_role("button", name="Open an account").click()
+    form = page.get_by_role("dialog", name="Open an account")
+    form.get_by_label("Name").fill("Grace Hopper")
+    form.get_by_label("E-mail address").fill("x")
+    form.get_by_role("button", name="Open the account").click()
+    expect(form.get_by_text("This does not look like an e-mail address.")).to_be_visible()
+    form.get_by_label("E-mail address").fill(visitor.email)
+    form.get_by_role("button", name="Open the account").click()
+    shown = page.get_by_role("dialog", name="The account of Grace Hopper")
+    link = shown.locator("code").inner_text()
+    shown.get_by_role("button", name="Done").click()
+    expect(page.get_by_role("link", name="Grace Hopper")).to_be_visible()
+
+    theirs = visitor.open(link)
+    theirs.page.get_by_label("New password", exact=True).fill(PASSWORD)
+    theirs.page.get_by_role("button", name="Set password").click()
+    expect(theirs.at("#done")).to_be_visible()
+    assert visitor.post("/api/auth/login", {"email": visitor.email, "password": PASSWORD}) == 200
+
+    page.get_by_role("button", name="Open an account").click()
+    form.get_by_label("Name").fill("Another")
+    form.get_by_label("E-mail address").fill(visitor.email)
+    form.get_by_role("button", name="Open the account").click()
+    expect(form.get_by_role("alert")).not_to_be_empty()
+
+
+def test_users_have_their_names_where_they_own_and_do_things(page: Page, server: Usher) -> None:
+    user = sign_up(server)
+    assert user.call("PATCH", "/api/auth/me", {"name": "Radia Perlman"}).status == 200
+    assert user.post("/api/channels", {"name": "Bridges"}).status == 201
+    go(page, "Channels")
+    expect(page.locator("tr", has_text="Bridges")).to_contain_text("Radia Perlman")
+    made = "SELECT id FROM audit_events WHERE kind = 'channel.created' AND actor = ?"
+    wait_until(lambda: bool(written(server, made, user.user["id"])))  # in the background
+    go(page, "Audit")
+    expect(page.locator("tr", has_text="channel.created").first).to_contain_text("Radia Perlman")
 
 
 # ---- keys, webhooks, providers --------------------------------------------------------------

@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.states import as_admin
-from tests.support.browser import Visitor, chromium, visitors
-from tests.support.server import Usher, sign_up, usher
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Usher]:
-    with usher("sqlite") as running:
-        sign_up(running)
-        yield running
-
-
-@pytest.fixture
-def visitor(browser: Browser, server: Usher) -> Iterator[Visitor]:
-    with visitors(browser, server) as new:
-        yield new()
+from tests.support.browser import Visitor, visitors
+from tests.support.server import usher
 
 
 def test_the_first_visitor_of_all_is_told_what_this_is_and_what_comes_next(

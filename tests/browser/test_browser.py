@@ -5,44 +5,20 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
-from tests.support.browser import Tab, Visitor, chromium, credentials_of, visitors
+from tests.support.browser import Tab, Visit, Visitor, credentials_of
 from tests.support.foreign_site import foreign_site
-from tests.support.server import PASSWORD, Usher, address, sign_up, usher, wait_until
+from tests.support.server import PASSWORD, Usher, address, usher, wait_until
 from tests.support.tools import need
 
-Visit = Callable[..., Visitor]
 ROW_OF_ANOTHER = "#sessions li:not(:has(.here))"
 VIEWS = ["sign-in", "sign-up", "account", "console"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module", autouse=True)
-def founder(server: Usher) -> None:
-    """Somebody has an account, so that no visitor is the first."""
-    sign_up(server)
-
-
-@pytest.fixture
-def visit(browser: Browser, server: Usher) -> Iterator[Visit]:
-    with visitors(browser, server) as new:
-        yield new
-
-
-@pytest.fixture
-def visitor(visit: Visit) -> Visitor:
-    return visit()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, expect
 
-from tests.support.browser import chromium
 from tests.support.js_package import SOURCE
 from tests.support.provider import Provider, provider
 from tests.support.server import PASSWORD, Usher, address, free_port, sign_up, usher
@@ -79,12 +78,6 @@ def place() -> Iterator[Place]:
         with provider() as op, usher("sqlite", **own, **settings_for(op, "campus")) as server:
             sign_up(server)
             yield Place(server, url, other, op)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture

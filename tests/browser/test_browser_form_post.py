@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-import pytest
 from playwright.sync_api import Browser, Request
 
-from tests.support.browser import chromium, visitors
+from tests.support.browser import visitors
 from tests.support.provider import provider
 from tests.support.server import address, free_port, usher
 from tests.support.sign_in import settings_for
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 def test_a_form_that_another_site_posts_signs_in_with_the_cookies_of_the_browser_that_began(

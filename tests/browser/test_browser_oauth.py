@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from services.providers.registry import usual_title
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
-from tests.support.browser import Tab, Visitor, chromium, credentials_of, visitors
+from tests.support.browser import Tab, Visit, Visitor, credentials_of
 from tests.support.checks import rows
 from tests.support.github import github
 from tests.support.practice_provider import STYLES, PracticeProvider, practice_provider
@@ -19,16 +19,9 @@ from tests.support.provider import Provider, provider
 from tests.support.server import PASSWORD, Usher, address, free_port, sign_up, usher, wait_until
 from tests.support.sign_in import log_out_there, settings_for
 
-Visit = Callable[..., Visitor]
 AWAY = "Away <b>& far from everywhere</b>"
 """The title of a provider that nobody listens for."""
 VIEWS = ["sign-in", "sign-up", "signed-in", "signed-in-by-provider", "refused"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +62,6 @@ def op(shared_op: Provider) -> Iterator[Provider]:
         received.clear()
     yield shared_op
     shared_op.behave()
-
-
-@pytest.fixture
-def visit(browser: Browser, server: Usher) -> Iterator[Visit]:
-    with visitors(browser, server) as new:
-        yield new
 
 
 @pytest.fixture

@@ -6,36 +6,16 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
-from tests.support.browser import Tab, Visitor, chromium, visitors
-from tests.support.server import Usher, sign_up, usher, wait_until
+from tests.support.browser import Tab, Visitor
+from tests.support.server import sign_up, wait_until
 
 CREDENTIAL = re.compile(r"eyJ[\w-]+\.|ticket=(?!TICKET)|Bearer (?!KEY)")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Usher]:
-    with usher("sqlite") as running:
-        sign_up(running)
-        yield running
-
-
-@pytest.fixture
-def visitor(browser: Browser, server: Usher) -> Iterator[Visitor]:
-    with visitors(browser, server) as new:
-        yield new()
 
 
 @pytest.fixture

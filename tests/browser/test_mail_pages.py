@@ -9,18 +9,12 @@ import pytest
 from playwright.sync_api import Browser, Request, expect
 
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
-from tests.support.browser import Tab, Visitor, chromium, visitors
+from tests.support.browser import Tab, Visitor, visitors
 from tests.support.mail_server import Mailbox, link_of
 from tests.support.server import PASSWORD, Client, Usher, sign_up, usher
 
 NEW = "an otter under the old bridge 3"
 VIEWS = ("forgot", "sent", "confirm", "wrong", "confirmed", "undo", "refused")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +29,6 @@ def server() -> Iterator[Usher]:
 def strict() -> Iterator[Usher]:
     with usher("sqlite", EMAIL_VERIFICATION="required") as running:
         yield running
-
-
-@pytest.fixture
-def visitor(browser: Browser, server: Usher) -> Iterator[Visitor]:
-    with visitors(browser, server) as new:
-        yield new()
 
 
 def mailbox(visitor: Visitor) -> Mailbox:

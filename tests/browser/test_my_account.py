@@ -3,32 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
-import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.support.browser import Visitor, chromium, credentials_of, visitors
-from tests.support.server import Usher, sign_up, usher, wait_until
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Usher]:
-    with usher("sqlite") as running:
-        sign_up(running)
-        yield running
-
-
-@pytest.fixture
-def visitor(browser: Browser, server: Usher) -> Iterator[Visitor]:
-    with visitors(browser, server) as new:
-        yield new()
+from tests.support.browser import Visitor, credentials_of, visitors
+from tests.support.server import usher, wait_until
 
 
 def test_a_new_name_is_shown_at_once(visitor: Visitor) -> None:

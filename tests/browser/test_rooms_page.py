@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
-from tests.support.browser import Tab, Visitor, chromium, visitors
-from tests.support.server import Usher, usher
+from tests.support.browser import Tab, Visit
 
 SCRIPT = "<img src=x onerror=\"document.title='pwned'\">"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Usher]:
-    with usher("sqlite") as running:
-        yield running
-
-
-@pytest.fixture
-def visit(browser: Browser, server: Usher) -> Iterator[Callable[[], Visitor]]:
-    with visitors(browser, server) as new:
-        yield new
 
 
 def opened(tab: Tab, name: str) -> Page:
@@ -56,7 +35,7 @@ def say(page: Page, name: str, text: str) -> None:
     expect(page.locator("#lines .said", has_text=text)).to_be_visible()
 
 
-def test_two_people_talk_see_each_other_and_what_is_unread(visit: Callable[[], Visitor]) -> None:
+def test_two_people_talk_see_each_other_and_what_is_unread(visit: Visit) -> None:
     one, other = visit(), visit()
     ada = opened(one.arrive("/#/rooms"), "Kitchen")
     grace = other.arrive("/#/rooms")
@@ -81,7 +60,7 @@ def test_two_people_talk_see_each_other_and_what_is_unread(visit: Callable[[], V
 
 
 def test_unread_messages_are_counted_until_their_room_is_opened(
-    visit: Callable[[], Visitor],
+    visit: Visit,
 ) -> None:
     one, other = visit(), visit()
     ada = opened(one.arrive("/#/rooms"), "Attic")
@@ -98,7 +77,7 @@ def test_unread_messages_are_counted_until_their_room_is_opened(
 
 
 def test_what_was_said_while_the_line_was_down_comes_and_is_counted(
-    visit: Callable[[], Visitor],
+    visit: Visit,
 ) -> None:
     one, other = visit(), visit()
     ada = opened(one.arrive("/#/rooms"), "Cellar")
@@ -116,7 +95,7 @@ def test_what_was_said_while_the_line_was_down_comes_and_is_counted(
     expect(grace.at("#lines .said")).to_have_text(["First", "Second"])
 
 
-def test_rights_are_given_and_taken_and_a_member_leaves(visit: Callable[[], Visitor]) -> None:
+def test_rights_are_given_and_taken_and_a_member_leaves(visit: Visit) -> None:
     one, other = visit(), visit()
     ada = opened(one.arrive("/#/rooms"), "Hall")
     grace = other.arrive("/#/rooms")
@@ -133,7 +112,7 @@ def test_rights_are_given_and_taken_and_a_member_leaves(visit: Callable[[], Visi
     expect(grace.at("#room-list a", "Hall")).to_have_count(0)
 
 
-def test_an_address_that_nobody_has_is_said_in_words(visit: Callable[[], Visitor]) -> None:
+def test_an_address_that_nobody_has_is_said_in_words(visit: Visit) -> None:
     page = opened(visit().arrive("/#/rooms"), "Empty")
     page.get_by_role("button", name="People and settings").click()
     dialog = page.get_by_role("dialog")
@@ -144,7 +123,7 @@ def test_an_address_that_nobody_has_is_said_in_words(visit: Callable[[], Visitor
 
 @pytest.mark.parametrize("width", [1280, 360])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everybody_can_use_rooms(visit: Callable[[], Visitor], width: int, scheme: str) -> None:
+def test_everybody_can_use_rooms(visit: Visit, width: int, scheme: str) -> None:
     tab = visit().arrive("/#/rooms")
     page = opened(tab, "Garden")
     page.set_viewport_size({"width": width, "height": 800})

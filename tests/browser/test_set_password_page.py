@@ -8,17 +8,11 @@ import pytest
 from playwright.sync_api import Browser, Request, expect
 
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
-from tests.support.browser import Tab, Visitor, chromium, visitors
+from tests.support.browser import Tab, Visitor, visitors
 from tests.support.server import PASSWORD, Client, Usher, address, sign_up, usher
 
 Link = Callable[[], str]
 VIEWS = ("choose", "weak", "refused", "done")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -5,22 +5,21 @@ from __future__ import annotations
 import http.server
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
-from tests.support.browser import Tab, Visitor, chromium, credentials_of, visitors
+from tests.support.browser import Tab, Visit, Visitor, credentials_of
 from tests.support.checks import rows
 from tests.support.native import App
 from tests.support.practice_provider import STYLES, PracticeProvider, practice_provider
 from tests.support.server import PASSWORD, Usher, sign_up, usher, wait_until
 
-Visit = Callable[..., Visitor]
 NAME = "The <b>Reading</b> Room"
 LOGO = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 4 4"><script>window.top.ran = 1</script>'
@@ -69,12 +68,6 @@ def elsewhere_running() -> Iterator[Elsewhere]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def shared_elsewhere() -> Iterator[Elsewhere]:
     with elsewhere_running() as running:
         yield running
@@ -115,12 +108,6 @@ def server(
 def elsewhere(shared_elsewhere: Elsewhere) -> Elsewhere:
     shared_elsewhere.asked.clear()
     return shared_elsewhere
-
-
-@pytest.fixture
-def visit(browser: Browser, server: Usher) -> Iterator[Visit]:
-    with visitors(browser, server) as new:
-        yield new
 
 
 @pytest.fixture

@@ -7,16 +7,10 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Request, expect
 
-from tests.support.browser import Visitor, chromium, visitors
+from tests.support.browser import Visitor, visitors
 from tests.support.provider import Provider, provider
 from tests.support.server import Client, Usher, address, sign_up, usher
 from tests.support.sign_in import settings_for
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

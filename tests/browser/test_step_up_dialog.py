@@ -6,21 +6,15 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
-from tests.browser.test_factors_page import home, with_authenticator
+from tests.browser.test_factors_page import home
 from tests.support.accessibility import low_contrast, nameless, repeated_ids
-from tests.support.browser import Tab, Visitor, chromium, visitors
+from tests.support.browser import Tab, Visitor, with_authenticator
 from tests.support.checks import rows
 from tests.support.provider import Provider, provider
 from tests.support.server import PASSWORD, Usher, address, sign_up, usher
 from tests.support.sign_in import settings_for
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +28,6 @@ def server(op: Provider) -> Iterator[Usher]:
     with usher("sqlite", **settings_for(op, "campus")) as running:
         sign_up(running)
         yield running
-
-
-@pytest.fixture
-def visitor(browser: Browser, server: Usher) -> Iterator[Visitor]:
-    with visitors(browser, server) as new:
-        yield new()
 
 
 def arrived_long_ago(visitor: Visitor) -> Tab:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
 from playwright.sync_api import Browser, Route, expect
 
-from tests.support.browser import Tab, Visitor, chromium, visitors
+from tests.support.browser import Tab, Visit, Visitor, visitors
 from tests.support.foreign_site import foreign_site
 from tests.support.nodes import channel, let_in, put_out
-from tests.support.server import Usher, address, sign_up, usher, wait_until
+from tests.support.server import address, sign_up, usher, wait_until
 
-Visit = Callable[..., Visitor]
 REFRESH = "/api/auth/refresh"
 HOLD = """() => new Promise((held) => {
   navigator.locks.request('usher-refresh', () => new Promise((release) => {
@@ -29,23 +26,6 @@ RENEW = """async (timeoutMs) => {
 OUTCOME = "() => globalThis.renewal.then(() => 'renewed', ({ code, name }) => code ?? name)"
 WAITERS = """async () => (await navigator.locks.query()).pending
   .filter(({ name }) => name === 'usher-refresh').length"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture
-def visit(browser: Browser, server: Usher) -> Iterator[Visit]:
-    with visitors(browser, server) as new:
-        yield new
-
-
-@pytest.fixture
-def visitor(visit: Visit) -> Visitor:
-    return visit()
 
 
 def refreshes(visitor: Visitor) -> list[str]:

@@ -10,7 +10,8 @@ from conformance.provider import Provider, running
 from conformance.target import ProviderSettings, Target
 from services.accounts.api_key_rows import Scope
 from tests.support.nodes import nodes
-from tests.support.server import PATIENCE, Client, Usher, sign_up, usher
+from tests.support.path_prefix import Below
+from tests.support.server import PATIENCE, Client, Usher, free_port, sign_up, usher
 
 JOIN_TIMEOUT, MAX_UNJOINED, MAX_SOCKETS = 6, 60, 20
 # More than the sign-ins of one account that the kit shares.
@@ -81,6 +82,16 @@ def one_node(kind: str, provider: ProviderSettings, **settings: object) -> Itera
     """A node with sockets of this form (tests/support/server.py)."""
     with usher(kind, **{**settings_for(provider), **settings}) as server:
         yield target([server], sign_up(server), provider)
+
+
+@contextmanager
+def node_below(path: str, kind: str, provider: ProviderSettings) -> Iterator[Target]:
+    """A node that everybody reaches below a path of its host."""
+    port = free_port()
+    settings = {"PORT": port, "PUBLIC_URL": f"http://127.0.0.1:{port}{path}"}
+    with usher(kind, **{**settings_for(provider), **settings}) as server:
+        reached = Below(server.url + path).as_server
+        yield target([reached], sign_up(reached), provider, public_url=reached.url)
 
 
 @contextmanager

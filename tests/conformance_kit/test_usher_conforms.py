@@ -18,7 +18,12 @@ from conformance.runner import Report, run
 from conformance.table import CASES, Case
 from conformance.target import Target
 from conformance.verdict import Outcome
-from tests.conformance_kit.installation import kits_own_provider, one_node, two_nodes
+from tests.conformance_kit.installation import (
+    kits_own_provider,
+    node_below,
+    one_node,
+    two_nodes,
+)
 from tests.support.server import ROOT, TORNADO, usher
 
 ONE_OF_EACH = frozenset({
@@ -95,6 +100,15 @@ def test_the_command_runs_over_tls_against_a_server_without_accounts_and_ends_wi
 def test_a_node_keeps_every_promise(provider: Provider, form: str) -> None:
     with one_node(form, provider.settings) as target:
         all_kept(checked(target, list(CASES), provider, AT_ONCE), but=EXPIRING)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_node_below_a_path_of_its_host_keeps_every_promise(provider: Provider) -> None:
+    with node_below("/team/usher", "sqlite", provider.settings) as target:
+        # What waits on purpose waits the same below a path.
+        cases = [case for case in CASES if not case.seconds]
+        all_kept(checked(target, cases, provider, AT_ONCE))
 
 
 @pytest.mark.slow

@@ -81,11 +81,48 @@ async def test_waiting_is_bounded_for_a_lane_and_for_one() -> None:
     with pytest.raises(Busy):
         queue.request("s", "a")
     queue.request("s", "b")
-    with pytest.raises(Busy):
-        queue.request("s", "c")
     queue.request("u", "a")  # others have room of their own
     mine[0].release()
     queue.request("s", "a")
+    full = FairQueue(1, [lane("s", waiting=3)])
+    for key in "abc":
+        full.request("s", key)
+    for key in "abd":
+        with pytest.raises(Busy):
+            full.request("s", key)
+
+
+@pytest.mark.gen_test
+async def test_in_a_full_lane_the_newest_of_who_has_the_most_makes_way() -> None:
+    queue = FairQueue(1, [lane("s", waiting=8)])
+    many = [queue.request("s", "a") for _ in range(6)]
+    some = [queue.request("s", "b") for _ in range(2)]
+    others = [queue.request("s", key) for key in "cdc"]
+    assert [slot.is_over for slot in many] == [False] * 3 + [True] * 3
+    for slot in many[3:]:
+        with pytest.raises(Busy):
+            await slot.wait()
+        slot.release()
+    with pytest.raises(Busy):  # as many as anybody would have then
+        queue.request("s", "c")
+    left = [*many[:3], *some, *others]
+    assert sorted(served(queue, left, 8)) == ["sa"] * 3 + ["sb"] * 2 + ["sc"] * 2 + ["sd"]
+    queue.request("s", "a").release()
+
+
+@pytest.mark.gen_test
+async def test_who_leaves_before_making_way_is_no_error_and_counts_once() -> None:
+    queue = FairQueue(1, [lane("s", waiting=3)])
+    first, second, newest = (queue.request("s", "a") for _ in range(3))
+    waiting = asyncio.create_task(newest.wait())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.sleep(0)
+    other = queue.request("s", "b")  # the cancelled one is still in the queue
+    newest.release()
+    with pytest.raises(Busy):
+        queue.request("s", "b")
+    assert served(queue, [first, second, other], 3) == ["sa", "sa", "sb"]
 
 
 @pytest.mark.gen_test

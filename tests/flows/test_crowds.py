@@ -21,6 +21,7 @@ from tests.flows.test_shares import ATTACKER, OWNER, behind_a_proxy, member
 from tests.support.databases import kinds
 from tests.support.raw import by_subprotocol, handshake
 from tests.support.server import PATIENCE, TORNADO, Client, Usher
+from tests.support.tools import first_of
 
 # Nothing here but the good sign-in reads a row.
 database_kind = kinds("sqlite", TORNADO)
@@ -144,7 +145,7 @@ CROWDS: list[Crowd] = [
 ]
 
 
-@pytest.mark.parametrize("crowd", CROWDS)
+@pytest.mark.parametrize("crowd", first_of(CROWDS, 3))
 def test_a_valid_sign_in_does_not_wait_for_a_crowd(
     server: Usher, known: dict[str, Any], crowd: Crowd
 ) -> None:

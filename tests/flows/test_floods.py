@@ -38,6 +38,8 @@ from tests.support.server import PATIENCE, Client, Usher, sign_up
 
 __all__ = ["ada", "canary", "nothing_kept", "target"]
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_flood_of_pings_by_one_socket_does_not_block_another(
     target: Usher, ada: Client, canary: RawClient, nothing_kept: None

@@ -106,6 +106,7 @@ def test_a_spray_over_many_accounts_is_one_address_guessing(pair: Nodes) -> None
     assert statuses(guesses(pair, emails, 110)) == {401: 100, 429: 10}
 
 
+@pytest.mark.slow
 def test_an_owner_on_a_known_device_signs_in_whatever_unauthenticated_clients_do(
     pair: Nodes,
 ) -> None:
@@ -223,6 +224,7 @@ def test_sign_ins_refreshes_and_tickets_of_one_user_are_limited(pair: Nodes) -> 
     assert other.post("/api/ws/ticket").status == 201
 
 
+@pytest.mark.slow
 def test_of_invalid_tickets_a_hundred_are_answered_and_a_valid_one_opens(
     pair: Nodes,
 ) -> None:

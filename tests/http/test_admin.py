@@ -112,6 +112,21 @@ def test_the_list_comes_in_pages(fresh: Installation) -> None:
         assert set(ids) == everybody
 
 
+def test_accounts_are_named_by_their_ids_and_those_that_are_gone_are_left_out(
+    installation: Installation,
+) -> None:
+    server, admin = installation
+    ada, ben = sign_up(server), sign_up(server)
+    ids = [ada.user["id"], "of-nobody", ben.user["id"]]
+    found = admin.get("/api/admin/users?" + "&".join(f"id={one}" for one in ids)).body["items"]
+    assert {row["id"]: row["email"] for row in found} == {
+        one.user["id"]: one.user["email"] for one in (ada, ben)
+    }
+    for query in ("id=", "id=a%20b", "&".join(f"id=x{n}" for n in range(101))):
+        problem(admin.get(f"/api/admin/users?{query}"), 400, "bad_request")
+    plain_refusal(ada.get(f"/api/admin/users?id={ids[0]}"), 403, "forbidden")
+
+
 def test_a_page_beyond_the_last_is_empty(installation: Installation) -> None:
     _, admin = installation
     assert admin.get("/api/admin/users?after=zzzzzzzzzzzzzzzzzzzzzz").body == {"items": []}

@@ -16,6 +16,7 @@ from services.storage.database_url import parse
 from tests.support.databases import opened
 from tests.support.pgbouncer import SERVER_CONNECTIONS, pgbouncer
 from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.tools import first_of
 
 
 @pytest.fixture(scope="module")
@@ -252,24 +253,27 @@ def with_options(url: str, options: str) -> str:
 
 @pytest.mark.parametrize(
     "options",
-    [
-        "channel_binding=prefer",
-        "connect_timeout=10",
-        "connect_timeout=0",
-        "keepalives=1&keepalives_idle=30&keepalives_interval=10&keepalives_count=3",
-        "tcp_user_timeout=30000",
-        "gssencmode=disable",
-        "target_session_attrs=read-write",
-        "target_session_attrs=primary",
-        "pgbouncer=true&connection_limit=1",
-        "schema=public",
-        "application_name=mine",
-        "search_path=public",
-        "options=-c%20lock_timeout%3D3000",
-        "client_encoding=utf8",
-        "load_balance_hosts=disable",
-        "sslmode=prefer",
-    ],
+    first_of(
+        [
+            "channel_binding=prefer",
+            "connect_timeout=10",
+            "connect_timeout=0",
+            "keepalives=1&keepalives_idle=30&keepalives_interval=10&keepalives_count=3",
+            "tcp_user_timeout=30000",
+            "gssencmode=disable",
+            "target_session_attrs=read-write",
+            "target_session_attrs=primary",
+            "pgbouncer=true&connection_limit=1",
+            "schema=public",
+            "application_name=mine",
+            "search_path=public",
+            "options=-c%20lock_timeout%3D3000",
+            "client_encoding=utf8",
+            "load_balance_hosts=disable",
+            "sslmode=prefer",
+        ],
+        4,
+    ),
 )
 def test_options_of_hosters_are_accepted(url: str, options: str) -> None:
     asyncio.run(_open(with_options(url, options)))
@@ -277,24 +281,27 @@ def test_options_of_hosters_are_accepted(url: str, options: str) -> None:
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [
-        ("channel_binding=require", "channel_binding"),
-        ("gssencmode=require", "gssencmode"),
-        ("target_session_attrs=standby", "target_session_attrs"),
-        ("target_session_attrs=prefer-standby", "target_session_attrs"),
-        ("connect_timeout=soon", "connect_timeout"),
-        ("keepalives_idle=often", "keepalives_idle"),
-        ("connection_limit=0", "connection_limit"),
-        ("require_auth=scram-sha-256", "require_auth"),
-        ("hostaddr=127.0.0.1", "hostaddr"),
-        ("sslmode=perhaps", "sslmode"),
-        ("sslrootcert=system&sslmode=require", "sslmode"),
-        ("sslmode=verify-full&sslrootcert=/no/such/file", "sslrootcert"),
-        ("pgbouncer=perhaps", "pgbouncer"),
-        ("schema=mine", "schema"),
-        ("sslmod=require", "sslmod"),
-        ("lock_timeout=soon", "lock_timeout"),
-    ],
+    first_of(
+        [
+            ("channel_binding=require", "channel_binding"),
+            ("gssencmode=require", "gssencmode"),
+            ("target_session_attrs=standby", "target_session_attrs"),
+            ("target_session_attrs=prefer-standby", "target_session_attrs"),
+            ("connect_timeout=soon", "connect_timeout"),
+            ("keepalives_idle=often", "keepalives_idle"),
+            ("connection_limit=0", "connection_limit"),
+            ("require_auth=scram-sha-256", "require_auth"),
+            ("hostaddr=127.0.0.1", "hostaddr"),
+            ("sslmode=perhaps", "sslmode"),
+            ("sslrootcert=system&sslmode=require", "sslmode"),
+            ("sslmode=verify-full&sslrootcert=/no/such/file", "sslrootcert"),
+            ("pgbouncer=perhaps", "pgbouncer"),
+            ("schema=mine", "schema"),
+            ("sslmod=require", "sslmod"),
+            ("lock_timeout=soon", "lock_timeout"),
+        ],
+        4,
+    ),
 )
 def test_an_option_that_is_not_accepted_is_refused_by_its_name(
     url: str, options: str, named: str

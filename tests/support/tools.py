@@ -48,8 +48,8 @@ def missing(reason: str) -> NoReturn:
 
 
 def first_of(values: Iterable[Any], count: int) -> list[Any]:
-    """Parameters of a test for which each starts a process: those behind the first so many, which
-    take the same way through it, are left to `make test-slow`."""
+    """Parameters of a test that cost much each: those behind the first so many, which take the same
+    way through it, are left to `make test-slow`. A tuple is the values of several parameters."""
     given = list(values)
-    rest = (pytest.param(value, marks=pytest.mark.slow) for value in given[count:])
-    return [*given[:count], *rest]
+    slow = (value if isinstance(value, tuple) else (value,) for value in given[count:])
+    return [*given[:count], *(pytest.param(*values, marks=pytest.mark.slow) for values in slow)]
