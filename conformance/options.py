@@ -57,7 +57,7 @@ def _of_the_run(group: argparse._ArgumentGroup) -> None:
 def _of_the_server(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--node", action="append", default=[], type=_url, metavar="URL", help="another node")
-    add("--origin", type=_url, help="the server's own origin (PUBLIC_URL), if it is not the URL's")
+    add("--origin", type=_url, help="PUBLIC_URL of the server, if it is not the URL")
     add(
         "--admin-key",
         default=os.environ.get("CONFORMANCE_ADMIN_KEY"),
@@ -160,7 +160,8 @@ def target(of: argparse.ArgumentParser, given: argparse.Namespace) -> Target:
             of.error(f"{file}: there is no such folder")
     return Target(
         nodes=(given.url, *given.node),
-        origin=given.origin or origin_of(given.url),
+        origin=origin_of(given.origin or given.url),
+        public_url=given.origin or given.url,
         admin_key=given.admin_key or None,
         admin_token=given.admin_token or None,
         provider=_provider(of, given) if given.provider else None,

@@ -33,7 +33,8 @@ class Target:
     Attributes:
         nodes: base URLs, one for each node to speak to. Acts go to the first; sockets that have to
             be cut are opened at the first and at the last.
-        origin: the server's own origin (PUBLIC_URL), which browsers send.
+        origin: the server's own origin, which browsers send.
+        public_url: PUBLIC_URL where it has a path behind that origin.
         admin_key: an API key, with all scopes if every case is to be run.
         admin_token: an administrator's access token, which may change roles.
         provider: None if the server is not configured for the kit's provider.
@@ -50,6 +51,7 @@ class Target:
 
     nodes: tuple[str, ...]
     origin: str
+    public_url: str = ""
     admin_key: str | None = None
     admin_token: str | None = None
     provider: ProviderSettings | None = None
@@ -68,6 +70,11 @@ class Target:
     exhaust: bool = False
     email_domain: str = "example.org"
     tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
+
+    @property
+    def issuer(self) -> str:
+        """Who issues the server's tokens (RFC 8414 section 2)."""
+        return self.public_url or self.origin
 
     @property
     def near(self) -> str:

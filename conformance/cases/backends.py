@@ -70,7 +70,7 @@ async def app_token(trial: Trial) -> None:
     published = await (await trial.nobody()).do("GET", "/.well-known/jwks.json")
     keys = {key.key_id: key.key for key in jwt.PyJWKSet.from_dict(published).keys}
     expect(header.get("kid") in keys, "the key of an app token is not published")
-    issuer, audience = trial.target.origin, trial.target.app_audience
+    issuer, audience = trial.target.issuer, trial.target.app_audience
     leeway = LONGEST_APP_TOKEN  # the clocks of both machines are no promise
     try:
         claims: Json = jwt.decode(

@@ -61,7 +61,7 @@ async def _coded(trial: Trial) -> tuple[App, str]:
     """An app, and a code for it that the page of a signed-in user has fetched."""
     app, browser = App(), await trial.browser()
     made = await browser.http.do("POST", "/api/auth/native-code", app.query)
-    return app, app.code(str(made.get("location")), trial.target.origin)
+    return app, app.code(str(made.get("location")), trial.target.issuer)
 
 
 async def _signed_in(trial: Trial, answer: httpx.Response) -> Json:
@@ -80,7 +80,7 @@ async def code(trial: Trial) -> None:
 async def code_with_provider(trial: Trial) -> None:
     app, visit = App(), Visit(trial, await trial.visitor())
     location = await visit.authorized("?" + urlencode({"client": "native", **app.query}))
-    given = app.code(location, trial.target.origin)
+    given = app.code(location, trial.target.issuer)
     found = await _signed_in(trial, await app.exchange(trial, given))
     visit.http.token = str(found["access_token"])
     await visit.http.do("DELETE", "/api/auth/me", status=204)

@@ -33,7 +33,9 @@ class Visit:
         location = answer.headers.get("Location", "")
         back, self.sid = self.provider.authorize(location, self.subject, self.email)
         parts = urlsplit(back)
-        return f"{parts.path}?{parts.query}"
+        # The URL of the node may have a path in front, or a proxy may strip that of PUBLIC_URL.
+        path = parts.path[max(0, parts.path.rfind("/oauth/")) :]
+        return f"{path}?{parts.query}"
 
     async def authorized(self, query: str = "") -> str:
         """The whole flow; returns where the browser is sent in the end."""

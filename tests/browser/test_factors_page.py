@@ -9,8 +9,9 @@ from typing import Literal
 
 import pyotp
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Response, expect
+from playwright.sync_api import Browser, Page, Response, expect
 
+from tests.support.browser import with_authenticator
 from tests.support.native import App
 from tests.support.qr import read_qr
 from tests.support.server import PASSWORD, Usher, address, usher
@@ -29,22 +30,6 @@ def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context()
     yield with_authenticator(context)
     context.close()
-
-
-def with_authenticator(context: BrowserContext) -> Page:
-    """A page with a platform authenticator that verifies its user."""
-    page = context.new_page()
-    link = context.new_cdp_session(page)
-    link.send("WebAuthn.enable")
-    options = {
-        "protocol": "ctap2",
-        "transport": "internal",
-        "hasResidentKey": True,
-        "hasUserVerification": True,
-        "isUserVerified": True,
-    }
-    link.send("WebAuthn.addVirtualAuthenticator", {"options": options})
-    return page
 
 
 def home(server: Usher) -> str:

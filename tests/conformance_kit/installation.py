@@ -9,6 +9,7 @@ from typing import Any, get_args
 from conformance.target import ProviderSettings, Target
 from services.accounts.api_key_rows import Scope
 from tests.support.nodes import nodes
+from tests.support.path_prefix import Below
 from tests.support.server import PATIENCE, Client, Usher, free_port, sign_up, usher
 
 JOIN_TIMEOUT, MAX_UNJOINED, MAX_SOCKETS = 3, 60, 20
@@ -78,6 +79,16 @@ def one_node(kind: str, **settings: object) -> Iterator[Target]:
     provider = provider_settings()
     with usher(kind, **{**settings_for(provider), **settings}) as server:
         yield target([server], sign_up(server), provider)
+
+
+@contextmanager
+def node_below(path: str, kind: str) -> Iterator[Target]:
+    """A node that everybody reaches below a path of its host."""
+    provider, port = provider_settings(), free_port()
+    settings = {"PORT": port, "PUBLIC_URL": f"http://127.0.0.1:{port}{path}"}
+    with usher(kind, **{**settings_for(provider), **settings}) as server:
+        reached = Below(server.url + path).as_server
+        yield target([reached], sign_up(reached), provider, public_url=reached.url)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from conformance.runner import Report, run
 from conformance.table import CASES, Case
 from conformance.target import Target
 from conformance.verdict import Outcome
-from tests.conformance_kit.installation import one_node, two_nodes
+from tests.conformance_kit.installation import node_below, one_node, two_nodes
 from tests.support.server import ROOT, TORNADO, sign_up, usher
 
 ONE_OF_EACH = frozenset({
@@ -86,6 +86,13 @@ def test_the_command_runs_over_tls_and_ends_with_0(
 @pytest.mark.parametrize("form", ["sqlite", TORNADO])
 def test_a_node_keeps_every_promise(form: str) -> None:
     with one_node(form) as target:
+        all_kept(checked(target, list(CASES), AT_ONCE), but=EXPIRING)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_node_below_a_path_of_its_host_keeps_every_promise() -> None:
+    with node_below("/team/usher", "sqlite") as target:
         all_kept(checked(target, list(CASES), AT_ONCE), but=EXPIRING)
 
 
