@@ -44,6 +44,7 @@ WATCH = """() => {
   globalThis.watch = watch;
 }"""
 STOP = "() => { watch.on = false; return watch.times; }"
+TASKS = ("TaskDuration",)
 WORK = ("ScriptDuration", "RecalcStyleDuration", "LayoutDuration")
 
 
@@ -58,15 +59,16 @@ def main() -> int:
         authors = [sign_up(server) for _ in range(AUTHORS)]
         room = full_room(server, authors)
         found = [measured(browser, server, authors, room, chosen) for _ in range(chosen.runs)]
-    gaps = sorted(gap for run, _ in found for gap in run)
+    gaps = sorted(gap for run, _, _ in found for gap in run)
     late = sum(gap > LATE_MS for gap in gaps)
-    work = [ms for _, run in found for ms in run]
+    work = [ms for _, run, _ in found for ms in run]
     sys.stdout.write(
         f"{len(gaps)} frames of {chosen.runs} runs, CPU / {chosen.throttle:g}: median "
         f"{statistics.median(gaps):.1f} ms, p95 {_at(gaps, 0.95):.1f} ms, p99 "
         f"{_at(gaps, 0.99):.1f} ms, longest {gaps[-1]:.1f} ms; {late} ({late / len(gaps):.1%}) "
         f"left a frame out\n"
-        f"a message that comes in: {statistics.median(work):.1f} ms of the main thread "
+        f"scrolling: {statistics.median(ms for _, _, ms in found):.0f} ms of CPU of the main thread\n"
+        f"a message that comes in: {statistics.median(work):.1f} ms of that CPU "
         f"(most {max(work):.1f} ms)\n"
     )
     return 0
@@ -102,8 +104,8 @@ def measured(
     authors: list[Client],
     room: str,
     chosen: argparse.Namespace,
-) -> tuple[list[float], list[float]]:
-    """Milliseconds between frames, and of work for each message that came in."""
+) -> tuple[list[float], list[float], float]:
+    """Milliseconds between frames, of CPU for each message that came in, and of scrolling."""
     with visitors(browser, server) as new:
         visitor = new()
         page = _opened(visitor, authors[0].user["email"], room)
@@ -111,13 +113,16 @@ def measured(
             page.evaluate(ADOPT, AUTO)
         link = page.context.new_cdp_session(page)
         link.send("Emulation.setCPUThrottlingRate", {"rate": chosen.throttle})
+        link.send("Performance.enable", {"timeDomain": "threadTicks"})  # CPU, whatever else runs
+        before = _cpu(link, TASKS)
         page.evaluate(WATCH)
         for direction in (1, -1):
             _pull(page, link, direction)
         times = page.evaluate(STOP)
+        scrolled = _cpu(link, TASKS) - before
         work = _arrivals(server, page, link, authors[1], room)
         gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-        return gaps, work
+        return gaps, work, scrolled
 
 
 def _opened(visitor: Visitor, email: str, room: str) -> Page:
@@ -148,22 +153,21 @@ def _pull(page: Page, link: CDPSession, direction: int) -> None:
 def _arrivals(
     server: Usher, page: Page, link: CDPSession, author: Client, room: str
 ) -> list[float]:
-    link.send("Performance.enable")
     found = []
     with joined(server, by_header(author.token)) as socket:
         for number in range(MORE):
             text = f"number {number} of those that come in"
-            before = _work(link)
+            before = _cpu(link, WORK)
             _say(socket, room, text)
             expect(page.locator("#lines .said", has_text=text)).to_be_visible()
-            found.append(_work(link) - before)
+            found.append(_cpu(link, WORK) - before)
     return found
 
 
-def _work(link: CDPSession) -> float:
-    """Milliseconds of the main thread until now."""
+def _cpu(link: CDPSession, names: tuple[str, ...]) -> float:
+    """Milliseconds of CPU of the main thread until now."""
     metrics: list[dict[str, Any]] = link.send("Performance.getMetrics")["metrics"]
-    return 1000 * sum(float(one["value"]) for one in metrics if one["name"] in WORK)
+    return 1000 * sum(float(one["value"]) for one in metrics if one["name"] in names)
 
 
 def _at(ordered: list[float], share: float) -> float:
