@@ -79,3 +79,17 @@ async def test_no_metric_identifies_a_user(database_url: str) -> None:
             session_id,
         ):
             assert private not in text
+
+
+def test_a_labelled_counter_has_counted_everything_whenever_it_is_looked_at() -> None:
+    metrics = Metrics()
+    for number in range(1, 4):
+        metrics.joins.inc("joined")
+        assert metrics.joins.count("joined") == number
+        assert b'usher_joins_total{outcome="joined"} %d.0' % number in metrics.expose()
+        assert (
+            metrics.registry.get_sample_value("usher_joins_total", {"outcome": "joined"}) == number
+        )
+    assert metrics.joins.count("refused") == 0
+    metrics.joins.inc("refused")
+    assert (metrics.joins.count("joined"), metrics.joins.count("refused")) == (3, 1)

@@ -10,7 +10,7 @@ from conformance.http import Http
 from conformance.provider import FLAWS
 from conformance.socket import Socket
 from conformance.trial import Trial
-from conformance.verdict import Broken, expect, same
+from conformance.verdict import Broken, NotRun, expect, same
 
 SENT_ON = frozenset({302, 303})
 
@@ -31,9 +31,13 @@ class Visit:
         answer = await self.http.call("GET", path)
         expect(answer.status_code in SENT_ON, f"GET {path}: status {answer.status_code}")
         location = answer.headers.get("Location", "")
+        if not location.startswith(self.provider.settings.issuer):
+            raise NotRun(f"the server has the browser sign in at {location}: give it that URL")
         back, self.sid = self.provider.authorize(location, self.subject, self.email)
         parts = urlsplit(back)
-        return f"{parts.path}?{parts.query}"
+        # The URL of the node may have a path in front, or a proxy may strip that of PUBLIC_URL.
+        path = parts.path[max(0, parts.path.rfind("/oauth/")) :]
+        return f"{path}?{parts.query}"
 
     async def authorized(self, query: str = "") -> str:
         """The whole flow; returns where the browser is sent in the end."""

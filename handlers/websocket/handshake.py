@@ -27,6 +27,7 @@ Sec-WebSocket-Accept: %b\r
 """
 _ANSWERED_SUBPROTOCOL = f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n".encode()
 BEARER_PREFIX = "usher.bearer."
+_USUAL_OFFER = f"{SUBPROTOCOL}, {BEARER_PREFIX}"
 MAX_TARGET_LENGTH = 4096
 
 
@@ -97,7 +98,9 @@ def explicit_credentials(start: RequestStartLine, headers: Headers) -> list[Cred
     """The credentials in header, subprotocol and query. More than one is an error."""
     found = [Credential("header", _bearer(value)) for value in headers.get_list("Authorization")]
     offered = headers.get("Sec-WebSocket-Protocol", "")
-    if BEARER_PREFIX in offered:
+    if offered.startswith(_USUAL_OFFER) and "," not in (token := offered[len(_USUAL_OFFER) :]):
+        found.append(Credential("subprotocol", token.strip()))
+    elif BEARER_PREFIX in offered:
         found += [
             Credential("subprotocol", name.removeprefix(BEARER_PREFIX))
             for name in _list(offered)

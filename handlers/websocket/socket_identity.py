@@ -6,7 +6,6 @@ socket.py has the frames of a socket and their replies.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable
 
 import msgspec
@@ -14,11 +13,13 @@ import msgspec
 from handlers.websocket.context import SocketContext
 from services.audit.events import Caller
 from services.event_loop.deadlines import NEAR_SECONDS
+from services.opaque import random_id
 from services.outbox import SocketJoinedEvent, SocketLeftEvent
+from services.redis.store import Command
 from services.rooms.joins import Credential
 from services.rooms.membership import Membership
 from services.sessions.admission import Identity
-from services.sockets.session_pool import SocketSession
+from services.sockets.session_pool import SocketSession, record_command
 from services.websocket import protocol
 from services.websocket.connection import Connection
 from services.websocket.protocol import CloseCode
@@ -49,7 +50,7 @@ class SocketIdentity:
 
     def __init__(self, context: SocketContext, address: str, session_id: str = "") -> None:
         self.context, self._address = context, address
-        self.session_id = session_id or secrets.token_urlsafe(16)
+        self.session_id = session_id or random_id()
         self._session: SocketSession | None = None
         self.bearer_token_id: str | None = None
         self.generation = 0
@@ -104,8 +105,11 @@ class SocketIdentity:
         )
         self.connection.limit(protocol.MAX_MESSAGE_BYTES)
         context.hub.add(self)
-        self._bind_bearer(claims.jti if bearer else None)
-        context.services.pool.write_record(self._session)
+        if bearer:
+            self._bind_bearer(claims.jti, record_command(self._session))
+        else:
+            self._bind_bearer(None)
+            context.services.pool.write_record(self._session)
         self._enter_rooms(identity)
         context.services.last_seen.record(claims.sid)
         context.metrics.joins.inc("joined")
@@ -153,11 +157,15 @@ class SocketIdentity:
         freshness = self.context.services.freshness
         return freshness.ends_at(identity.claims, identity.proof_epoch)
 
-    def _bind_bearer(self, token_id: str | None) -> None:
-        """Bind the bearer token to this socket: it may hold one live socket on all nodes."""
+    def _bind_bearer(self, token_id: str | None, *beside: Command) -> None:
+        """Bind the bearer token to this socket: it may hold one live socket on all nodes.
+
+        Args:
+            beside: commands for Redis that leave with it.
+        """
         self.context.hub.bind_bearer(self, token_id)
         if token_id is not None:
-            self.context.services.token_binding.bind(self.session, token_id)
+            self.context.services.token_binding.bind(self.session, token_id, *beside)
 
     def _adopt(self, identity: Identity, bearer: bool) -> None:
         """Replace the token with a newer one of the same identity."""

@@ -66,9 +66,9 @@ class _Awaited(Group):
         self.future, self.link = future, link
 
     def take(self, replies: list[Any]) -> None:
-        for number, reply in enumerate(replies):
+        for reply in replies:
             if reply.__class__ is ReplyError:
-                evidence = refusal(self.commands[number], reply)
+                evidence = refusal(self.commands[replies.index(reply)], reply)
                 self.fail(evidence)
                 self.link.refused(evidence)
                 return
@@ -145,8 +145,9 @@ class RedisLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._last_received = self._loop.time()
-        replies, get = self._replies, self._reader.gets
-        expected = self._expected()
+        replies, get, waiting = self._replies, self._reader.gets, self._waiting
+        # The number of replies to the first group in line; 0 if none is waiting.
+        expected = len(waiting[0].commands) if waiting else 0
         try:
             self._reader.feed(data)
             while (reply := get()) is not _INCOMPLETE:
@@ -156,17 +157,15 @@ class RedisLink(asyncio.Protocol):
                     return
                 replies.append(reply)
                 if len(replies) == expected:
-                    group, got = self._waiting.popleft(), replies
+                    group, got = waiting.popleft(), replies
                     replies = self._replies = []
                     self._waiting_bytes -= group.size
                     group.take(got)
-                    expected = self._expected()
+                    if waiting is not self._waiting:
+                        return  # the link was lost by that
+                    expected = len(waiting[0].commands) if waiting else 0
         except ProtocolError:
             self.lose("redis: not the Redis protocol")
-
-    def _expected(self) -> int:
-        """The number of replies to the first group in line; 0 if none is waiting."""
-        return len(self._waiting[0].commands) if self._waiting else 0
 
     def refused(self, evidence: str) -> None:
         """Handle an error reply. After some of them, such as READONLY, the link is closed."""
@@ -246,7 +245,8 @@ def packed(commands: tuple[Command, ...]) -> bytes:
     if not all(commands):
         # Redis gives no reply to an empty command, so all later replies would shift.
         raise ValueError("an empty command")
-    return b"".join(map(pack, commands))
+    # Most are of one command.
+    return pack(commands[0]) if len(commands) == 1 else b"".join(map(pack, commands))
 
 
 def failed(future: asyncio.Future[list[Any]], evidence: str) -> asyncio.Future[list[Any]]:

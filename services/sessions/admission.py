@@ -186,9 +186,10 @@ class Admission:
     async def _state_of(self, claims: Claims, place: Place | None) -> LoginState | None:
         beside = place.commands(self._clock()) if place is not None else ()
         try:
-            known = await self._cache.look_up(claims, beside)
+            replies = await self._cache.look_up(claims, beside)
         except StoreUnavailable:
             return await self._ask_database(claims, "redis_away")
+        known = self._cache.known(replies)
         if place is not None:
             place.answered(known.beside)
         if known.revoked:

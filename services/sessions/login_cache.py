@@ -9,7 +9,7 @@ one of another generation, means "ask the database", never "admit".
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -92,19 +92,30 @@ class LoginCache:
         # A state read just before the change may be stored just after it: the key lives longer.
         self._generation_ttl = self._ttl + int(SLACK_SECONDS * 1000)
 
-    async def look_up(self, claims: Claims, beside: tuple[Command, ...] = ()) -> Known:
+    def look_up(self, claims: Claims, beside: tuple[Command, ...] = ()) -> Awaitable[list[Any]]:
         """Look up in one round trip whether the token or its session is revoked, and who it is.
+
+        Issued when called, not when awaited. `known` reads the replies: a join has no coroutine
+        more for that.
 
         Args:
             beside: commands that leave with the look-up, in the same group.
 
         Raises:
-            StoreUnavailable: Redis is away, or refuses one of the commands.
+            StoreUnavailable: when awaited: Redis is away, or refuses one of the commands.
         """
         user, sid = claims.sub, claims.sid
-        revoked = revoked_key(user, sid), revoked_key(user, claims.jti)
-        keys = (*revoked, login_key(user, sid), generation_key(user))
-        found, *replies = await self._store.call(("MGET", *keys), *beside)
+        keys = (
+            revoked_key(user, sid),
+            revoked_key(user, claims.jti),
+            login_key(user, sid),
+            generation_key(user),
+        )
+        return self._store.call(("MGET", *keys), *beside)
+
+    def known(self, answered: Sequence[Any]) -> Known:
+        """What the replies to `look_up` say."""
+        found, *replies = answered
         by_session, by_token, login, generation = found
         if by_session is not None or by_token is not None:
             return Known(True, None, replies)

@@ -66,18 +66,24 @@ class TokenBinding:
         self._doubted: dict[str, bytes] = {}
         """By token: another holder that was found in Redis in place of this node's socket."""
 
-    def bind(self, session: SocketSession, token_id: str) -> None:
-        """Bind a token to this socket. Does not wait or create a task: it runs on every join."""
-        if self._store.kind == "memory":
-            return  # there is no other node
-        if self._revocations.is_bound_by_row(token_id):
-            self._start(self._bind_by_row(session, token_id))
+    def bind(self, session: SocketSession, token_id: str, *beside: Command) -> None:
+        """Bind a token to this socket. Does not wait or create a task: it runs on every join.
+
+        Args:
+            beside: commands to be issued in any case, in the same group as the binding: one group
+                less for each join. If one of them fails, the token is bound by a row.
+        """
+        is_alone = self._store.kind == "memory"  # there is no other node
+        if is_alone or self._revocations.is_bound_by_row(token_id):
+            if beside:
+                self._store.call(*beside)
+            if not is_alone:
+                self._start(self._bind_by_row(session, token_id))
             return
         key, value, left_ms = self._entry(session, token_id)
         held = asyncio.ensure_future(
-            self._store.call(
-                ("SET", key, value, "PX", left_ms, "GET")
-            )  # returns the previous holder
+            # The last returns the previous holder.
+            self._store.call(*beside, ("SET", key, value, "PX", left_ms, "GET"))
         )
         held.add_done_callback(lambda future: self._on_previous_holder(session, token_id, future))
 
@@ -94,7 +100,7 @@ class TokenBinding:
         if held.exception() is not None:
             self._start(self._bind_by_row(session, token_id))
             return
-        if (before := held.result()[0]) is None:
+        if (before := held.result()[-1]) is None:
             return
         holder, _, session_id = before.decode().partition(" ")
         if holder != session.node:

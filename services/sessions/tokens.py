@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import string
 import time
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -58,7 +59,8 @@ CLOCK_SKEW_SECONDS = 5
 
 # Base64url without padding or white space (RFC 7515 section 2), so that one token has exactly
 # one spelling; 43 characters are the 32 bytes of HMAC-SHA-256.
-_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{43}")
+_LETTERS = (string.ascii_letters + string.digits + "-_").encode()
+_SIGNATURE_LENGTH = 43
 
 _TO_URL, _FROM_URL = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
 
@@ -219,10 +221,16 @@ class Tokens:
             TokenExpired: genuine in every other respect, only too old; carries `claims`.
             Unauthenticated: anything else. `evidence` names the part; the client is not told.
         """
-        if len(token) > MAX_TOKEN_LENGTH or _COMPACT.fullmatch(token) is None:
-            raise Unauthenticated("access token: not a compact JWS")
         signed, _, signature = token.rpartition(".")
         header, _, payload = signed.partition(".")
+        if (
+            len(token) > MAX_TOKEN_LENGTH
+            # All letters and two dots: a third of the cost of a regular expression.
+            or token.encode(errors="replace").translate(None, _LETTERS) != b".."
+            or not (header and payload)
+            or len(signature) != _SIGNATURE_LENGTH
+        ):
+            raise Unauthenticated("access token: not a compact JWS")
         self._check_signature(header, signed, signature)
         return self._check_claims(self._decode_payload(payload))
 

@@ -277,7 +277,7 @@ COOKIE_NAME_PREFIX = Setting(
     values.cookie_prefix,
     None,
     "prefix of cookie names, so that two installations on one host do not share cookies",
-    "none",
+    "none, or the path of PUBLIC_URL",
 )
 DRAIN_SECONDS = Setting(
     "DRAIN_SECONDS",

@@ -66,7 +66,7 @@ class SessionPool:
 
     def _write_commands(self, session: SocketSession) -> tuple[Command, ...]:
         return (
-            _record_command(session),
+            record_command(session),
             *index_commands(session.user_id, _index_member(session), self._clock()),
         )
 
@@ -81,7 +81,7 @@ class SessionPool:
     def write_record(self, session: SocketSession) -> None:
         """Like `write`, for a socket whose place in its user's index was just taken
         (socket_limit.py)."""
-        self._store.call(_record_command(session))
+        self._store.call(record_command(session))
 
     def remove(self, session: SocketSession) -> None:
         """Take a record out, without waiting."""
@@ -190,7 +190,8 @@ def index_commands(user_id: str, member: str, now: float) -> tuple[Command, Comm
     return ("ZADD", index, now + LEASE_SECONDS, member), ("PEXPIRE", index, LEASE_MS)
 
 
-def _record_command(session: SocketSession) -> Command:
+def record_command(session: SocketSession) -> Command:
+    """Write a record, or renew it."""
     return ("SET", session_key(session.session_id), _encode(session), "PX", LEASE_MS)
 
 

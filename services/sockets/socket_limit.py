@@ -7,7 +7,6 @@ place decides, so concurrent joins are counted exactly.
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from math import ceil
@@ -17,6 +16,7 @@ import msgspec
 
 from services.claims import Claims
 from services.errors import RateLimited, StoreUnavailable
+from services.opaque import random_id
 from services.redis.store import Command, Store
 from services.sockets.hub import Hub
 from services.sockets.session_pool import index_commands, user_index_key
@@ -85,7 +85,7 @@ class SocketLimit:
         if self._hub.count_of(user_id) + entering >= most:
             raise RateLimited("too many sockets of one user on this node")
         self._entering[user_id] = entering + 1
-        session_id = session_id or secrets.token_urlsafe(16)
+        session_id = session_id or random_id()
         return Place(user_id, session_id, f"{claims.sid}/{session_id}")
 
     def exceeds_limit(self, place: Place) -> bool:

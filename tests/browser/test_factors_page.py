@@ -9,8 +9,9 @@ from typing import Literal
 
 import pyotp
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Response, expect
+from playwright.sync_api import Browser, Page, Response, expect
 
+from tests.support.browser import with_authenticator
 from tests.support.native import App
 from tests.support.qr import read_qr
 from tests.support.server import PASSWORD, Usher, address, usher
@@ -29,22 +30,6 @@ def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context()
     yield with_authenticator(context)
     context.close()
-
-
-def with_authenticator(context: BrowserContext) -> Page:
-    """A page with a platform authenticator that verifies its user."""
-    page = context.new_page()
-    link = context.new_cdp_session(page)
-    link.send("WebAuthn.enable")
-    options = {
-        "protocol": "ctap2",
-        "transport": "internal",
-        "hasResidentKey": True,
-        "hasUserVerification": True,
-        "isUserVerified": True,
-    }
-    link.send("WebAuthn.addVirtualAuthenticator", {"options": options})
-    return page
 
 
 def home(server: Usher) -> str:
@@ -112,6 +97,7 @@ def is_new_secret(answer: Response) -> bool:
     return answer.request.method == "POST" and answer.url.endswith("/api/auth/totp")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_the_qr_code_on_the_page_reads_as_the_url_of_the_secret(
     page: Page, server: Usher, colours: Literal["light", "dark"]
@@ -159,6 +145,7 @@ def test_a_passkey_is_added_signs_in_alone_and_is_removed(page: Page, server: Us
     expect(page.locator("#sign-in-form .form-error")).to_contain_text("does not work here")
 
 
+@pytest.mark.slow
 def test_a_passkey_is_a_second_factor(page: Page, server: Usher) -> None:
     email = sign_up(page, server)
     page.click("#add-passkey")
@@ -170,6 +157,7 @@ def test_a_passkey_is_a_second_factor(page: Page, server: Usher) -> None:
     expect(page.locator("#totp")).to_contain_text("is on")
 
 
+@pytest.mark.slow
 def test_a_cancelled_second_step_can_begin_again(page: Page, server: Usher) -> None:
     email = sign_up(page, server)
     set_up_app(page)
@@ -203,6 +191,7 @@ def test_the_sign_in_page_continues_to_the_app_after_the_second_step(
     page.wait_for_url(re.compile(r"[?&]code="))
 
 
+@pytest.mark.slow
 def test_the_next_page_follows_the_second_step(page: Page, server: Usher) -> None:
     email = sign_up(page, server)
     _, codes = set_up_app(page)
@@ -214,6 +203,7 @@ def test_the_next_page_follows_the_second_step(page: Page, server: Usher) -> Non
     page.wait_for_url("**/docs")
 
 
+@pytest.mark.slow
 def test_at_an_address_of_numbers_no_passkey_is_offered(page: Page, server: Usher) -> None:
     page.goto(server.url)
     expect(page.locator("#sign-in-form")).to_be_visible()

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.test_factors_page import home, with_authenticator
+from tests.browser.test_factors_page import home
 from tests.support.accessibility import low_contrast, nameless, repeated_ids
-from tests.support.browser import Tab, Visitor
+from tests.support.browser import Tab, Visitor, with_authenticator
 from tests.support.checks import rows
 from tests.support.provider import Provider, provider
 from tests.support.server import PASSWORD, Usher, address, sign_up, usher

@@ -62,6 +62,22 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
+def with_authenticator(context: BrowserContext) -> Page:
+    """A page with a platform authenticator that verifies its user."""
+    page = context.new_page()
+    link = context.new_cdp_session(page)
+    link.send("WebAuthn.enable")
+    options = {
+        "protocol": "ctap2",
+        "transport": "internal",
+        "hasResidentKey": True,
+        "hasUserVerification": True,
+        "isUserVerified": True,
+    }
+    link.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+    return page
+
+
 class Tab:
     """One open page, and what passed over its sockets."""
 
