@@ -65,8 +65,11 @@ test-slow: $(VENV)/.field redis chromium proxies field-programs
 .PHONY: test-clients
 test-clients: $(VENV)/.dev redis
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -y -qq --no-install-recommends $$($(BIN)/python -m tests.languages --packages); \
+	  apt-get update -qq; names=; \
+	  for name in $$($(BIN)/python -m tests.languages --packages); do \
+	    if apt-cache show $$name >/dev/null 2>&1; then names="$$names $$name"; else echo "usher: no package $$name here"; fi; \
+	  done; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$names; \
 	else \
 	  echo "usher: not root or no apt-get; languages whose tools are not here are skipped" >&2; \
 	fi
@@ -249,14 +252,14 @@ delivery-programs:
 # it does not install.
 field-programs:
 	@PATH="$$PATH:/usr/sbin"; for pair in hitch:hitch stunnel4:stunnel4 apache2:apache2 \
-	    lighttpd:lighttpd,lighttpd-mod-openssl squid:squid; do \
+	    lighttpd:lighttpd,lighttpd-mod-openssl squid:squid pgpool:pgpool2; do \
 	  program=$${pair%:*} packages=$$(echo $${pair#*:} | tr , ' '); \
 	  if command -v $$program >/dev/null; then :; \
 	  elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq; DEBIAN_FRONTEND=noninteractive \
 	      apt-get install -y -qq --no-install-recommends $$packages \
 	      || echo "usher: $$program could not be installed; its tests are skipped" >&2; \
-	    service $$program stop >/dev/null 2>&1 || true; \
+	    service $${packages%% *} stop >/dev/null 2>&1 || true; \
 	  else \
 	    echo "usher: no $$program here; its tests are skipped (apt-get install $$packages)" >&2; \
 	  fi; \

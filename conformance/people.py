@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from http.cookiejar import Cookie
 from urllib.parse import urlsplit
 
+import jwt
+
 from conformance.http import Http, Json, http_of, json_of
 from conformance.target import Target
 from conformance.verdict import Broken, NotRun, same
@@ -31,6 +33,8 @@ class Account:
     sign_ins: int = 0
     token: str = ""
     """Of the newest sign-in, to delete the account with."""
+    device: str = ""
+    """With it the owner gets in, whatever limits of the address are used up."""
     gone: bool = False
     """Whether it is deleted, so that the kit need not delete it."""
 
@@ -126,6 +130,8 @@ class People:
         """A new login session of an account."""
         http = await self._client(stack, browser=browser)
         body = {"email": account.email, "password": account.password, "client": _kind(browser)}
+        if account.device and not browser:
+            body["device"] = account.device
         account.sign_ins += 1
         return _person(account, http, await http.do("POST", "/api/auth/login", body), browser)
 
@@ -191,6 +197,13 @@ class People:
         return True
 
 
+def issuer_of(token: str) -> str:
+    """`iss` of an access token: PUBLIC_URL, which may have another name of the same host than the
+    URL that the kit is given."""
+    claims: Json = jwt.decode(token, options={"verify_signature": False})
+    return str(claims.get("iss"))
+
+
 def _kind(browser: bool) -> str:
     return "browser" if browser else "native"
 
@@ -201,4 +214,5 @@ def _person(account: Account, http: Http, found: Json, browser: bool) -> Person:
     if not browser:
         account.token = person.token = http.token = str(found.get("access_token"))
         person.refresh_token = str(found.get("refresh_token"))
+        account.device = str(found.get("device") or account.device)
     return person

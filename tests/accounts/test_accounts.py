@@ -213,10 +213,10 @@ async def test_an_unknown_account_takes_as_long_as_a_wrong_password(database_url
         taken: dict[str, list[float]] = {"ada@example.org": [], "nobody@example.org": [], "?": []}
         for _ in range(9):
             for email, times in taken.items():
-                start = time.perf_counter()
+                start = time.process_time()  # of all threads, and of no other process
                 with pytest.raises(Unauthenticated):
                     await log_in(parts, email, OTHER)
-                times.append(time.perf_counter() - start)
+                times.append(time.process_time() - start)
         known, unknown, none = (statistics.median(times) for times in taken.values())
         assert known / 3 < unknown < known * 3
         assert known / 3 < none < known * 3

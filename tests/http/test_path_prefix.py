@@ -147,6 +147,13 @@ def test_nothing_else_is_answered(place: Below, path: str) -> None:
     assert (answer.status, answer.body["code"]) == (404, "not_found")
 
 
+def test_the_log_says_what_to_set_where_the_proxy_strips_the_path(
+    server: Usher, place: Below
+) -> None:
+    assert Client(Below(place.origin).as_server).get("/stripped").status == 404
+    wait_until(lambda: "if the proxy strips that path, set USHER_PUBLIC_URL_PATH" in server.log)
+
+
 def test_probes_and_metrics_are_answered_at_the_port_too(place: Below) -> None:
     for path in ("/healthz", "/readyz", "/metrics"):
         for at in (place.origin, place.url):

@@ -28,7 +28,8 @@ class PostgresPair:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._ports = [free_port(), free_port()]
+        self.ports = (free_port(), free_port())
+        """Of the first and the second."""
         self._servers: list[subprocess.Popen[bytes]] = []
         # PostgreSQL does not run as root: as who the tests' own does.
         socket_folder = Path(postgres_server().url().partition("host=")[2].partition("&")[0])
@@ -38,7 +39,7 @@ class PostgresPair:
         self._run("initdb", "-D", folder / "0", "-U", "postgres", "--auth=trust", "--no-sync")
         self._start(0)
         self.ask(0, f"CREATE DATABASE {NAME}", database="postgres")
-        login = ["-h", HOST, "-p", str(self._ports[0]), "-U", "postgres"]
+        login = ["-h", HOST, "-p", str(self.ports[0]), "-U", "postgres"]
         self._run("pg_basebackup", *login, "-D", folder / "1", "-R", "-c", "fast", "--no-sync")
         self._start(1)
         # Commits wait for the standby, so that none is lost with the primary.
@@ -49,7 +50,7 @@ class PostgresPair:
     @property
     def url(self) -> str:
         """DATABASE_URL, with both hosts."""
-        hosts = ",".join(f"{HOST}:{port}" for port in self._ports)
+        hosts = ",".join(f"{HOST}:{port}" for port in self.ports)
         return f"postgresql://postgres@{hosts}/{NAME}"
 
     def kill_primary(self) -> None:
@@ -72,7 +73,10 @@ class PostgresPair:
 
     def ask(self, number: int, statement: str, database: str = NAME) -> str:
         """One statement to one of the servers; gives its value."""
-        login = ["-h", HOST, "-p", str(self._ports[number]), "-U", "postgres", "-d", database]
+        return self._ask(self.ports[number], statement, database)
+
+    def _ask(self, port: int, statement: str, database: str) -> str:
+        login = ["-h", HOST, "-p", str(port), "-U", "postgres", "-d", database]
         return self._run("psql", *login, "-XAtq", "-c", statement).strip()
 
     def _wait(self, statement: str, value: str) -> None:
@@ -83,21 +87,22 @@ class PostgresPair:
 
     def _start(self, number: int) -> None:
         command: list[Any] = [PROGRAMS / "postgres", "-D", self._folder / str(number)]
-        command += ["-p", str(self._ports[number]), "-h", HOST, "-k", self._folder]
+        command += ["-p", str(self.ports[number]), "-h", HOST, "-k", self._folder]
         command += ["-c", "fsync=off", "-c", "shared_buffers=16MB"]
         with (self._folder / f"{number}.log").open("ab") as log:
             server = subprocess.Popen(command, stdout=log, stderr=log, user=self._user)
         self._servers.append(server)
         end = time.monotonic() + PATIENCE
-        while not self._answers(number):
+        while not self.answers(self.ports[number]):
             log_text = (self._folder / f"{number}.log").read_text()
             assert server.poll() is None, log_text
             assert time.monotonic() < end, log_text
             time.sleep(0.05)
 
-    def _answers(self, number: int) -> bool:
+    def answers(self, port: int) -> bool:
+        """Whether a server, or a pooler in front of it, takes connections."""
         try:
-            return self.ask(number, "SELECT 1", database="postgres") == "1"
+            return self._ask(port, "SELECT 1", "postgres") == "1"
         except AssertionError:
             return False
 
