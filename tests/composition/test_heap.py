@@ -37,7 +37,7 @@ assert use_one_arena({})
 asyncio.run(main())
 """
 MOST_MB = 75.0
-"""45 with the modules and without any hash. Without giving back 105, with arenas for threads 284."""
+"""Measured: 45. Without giving back 105, with arenas for threads 284."""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has arenas and trims")
