@@ -14,9 +14,8 @@ from tests.support.path_prefix import Below
 from tests.support.server import PATIENCE, Client, Usher, free_port, sign_up, usher
 
 JOIN_TIMEOUT, MAX_UNJOINED, MAX_SOCKETS = 6, 60, 20
-# More than the sign-ins of one account that the kit shares.
-MAX_SESSIONS, LIMIT_SIGNINS = 35, 40
-LIMIT_REFRESHES, LIMIT_TICKETS, LIMIT_WRONG_SIGNINS = 40, 300, 30
+MAX_SESSIONS, LIMIT_SIGNINS, LIMIT_WRONG_SIGNINS = 12, 16, 20
+LIMIT_REFRESHES, LIMIT_TICKETS = 40, 300
 NAME = "conformance"
 
 
