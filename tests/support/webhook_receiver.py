@@ -56,7 +56,10 @@ class WebhookReceiver:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:  # the server was killed in the middle: nothing has come
+                    return
                 found = Received(self.headers, body, time.monotonic())
                 receiver.received.append(found)
                 status = receiver.answer(found.event, self)
