@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from conformance import options
 from conformance.preflight import Unusable, prepared
 from conformance.provider import Provider, running
-from conformance.report import html, junit, line, summary
+from conformance.report import ending, html, junit, line
 from conformance.runner import Report, run
 from conformance.table import CASES, Case
 from conformance.target import Target
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _reported(report: Report, given: argparse.Namespace) -> int:
-    print(summary(report))
+    print(ending(report))
     for address in report.left:
         print(f"not deleted: {address}", file=sys.stderr)
     if given.junit is not None:

@@ -113,7 +113,7 @@ async def http_of(target: Target, stack: AsyncExitStack, node: str) -> Http:
     """A new client without credentials, which the stack closes."""
     client = httpx.AsyncClient(
         base_url=node,
-        timeout=target.patience,
+        timeout=target.timeout,
         trust_env=False,
         follow_redirects=False,
         verify=target.tls,

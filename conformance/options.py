@@ -15,7 +15,7 @@ EPILOG = """\
 exit status: 0 every promise that was checked is kept; 1 one is broken; 2 nothing could be checked
 
 Against a server with no accounts, such as one that was started for this:
-  python -m conformance http://localhost:8888 --first-account
+  python -m conformance http://127.0.0.1:8888 --first-account
 Against an installation with accounts: make a key there, and give it by the environment.
   server.py create-api-key conformance --scope publish --scope disconnect --scope read \\
     --scope introspect --scope channels --scope users
@@ -161,12 +161,13 @@ def target(of: argparse.ArgumentParser, given: argparse.Namespace) -> Target:
     return Target(
         nodes=(given.url, *given.node),
         origin=origin_of(given.origin or given.url),
-        public_url=given.origin or given.url,
+        public_url=given.origin or "",
         admin_key=given.admin_key or None,
         admin_token=given.admin_token or None,
         provider=_provider(of, given) if given.provider else None,
         allowance=given.allowance,
         patience=given.patience,
+        timeout=given.patience,
         join_timeout=given.join_timeout,
         max_unjoined=given.max_unjoined,
         max_sockets=given.max_sockets,
@@ -191,7 +192,7 @@ def _provider(of: argparse.ArgumentParser, given: argparse.Namespace) -> Provide
         given.provider,
         host,
         int(port),
-        given.provider_issuer or f"http://{host}:{port}",
+        given.provider_issuer or "",
         given.provider_client_id,
         given.provider_client_secret,
     )

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field, replace
 from http.cookiejar import Cookie
 from urllib.parse import urlsplit
 
+import jwt
+
 from conformance.http import Http, Json, http_of, json_of
 from conformance.target import Target
 from conformance.verdict import Broken, NotRun, same
 
 SIGN_INS = 30
-"""Of one account: the contract allows 60 an hour."""
+"""Of one account, at most, and half of its limits: the contract allows 60 an hour."""
 LEFT_OF_A_TOKEN = 180.0
 """Seconds that the token of a shared session has to live when a check begins."""
 FULL = 429
@@ -31,6 +33,8 @@ class Account:
     sign_ins: int = 0
     token: str = ""
     """Of the newest sign-in, to delete the account with."""
+    device: str = ""
+    """With it the owner gets in, whatever limits of the address are used up."""
     gone: bool = False
     """Whether it is deleted, so that the kit need not delete it."""
 
@@ -84,6 +88,8 @@ class People:
 
     def __init__(self, target: Target) -> None:
         self._target = target
+        limits = (target.limit_signins, target.max_sessions)
+        self._most = min((limit // 2 for limit in limits if limit > 0), default=SIGN_INS)
         self._made: list[Account] = []
         self._accounts: dict[int, Account] = {}
         self._sessions: dict[tuple[int, bool], _Shared] = {}
@@ -113,7 +119,7 @@ class People:
     async def sign_in(self, stack: AsyncExitStack, which: int, *, browser: bool = False) -> Person:
         """A new login session of the same user."""
         account = self._accounts.get(which)
-        if account is not None and account.sign_ins < SIGN_INS:
+        if account is not None and account.sign_ins < self._most:
             return await self.again(stack, account, browser=browser)
         person = await self.newcomer(stack, browser=browser)
         self._accounts[which] = person.account
@@ -126,6 +132,8 @@ class People:
         """A new login session of an account."""
         http = await self._client(stack, browser=browser)
         body = {"email": account.email, "password": account.password, "client": _kind(browser)}
+        if account.device and not browser:
+            body["device"] = account.device
         account.sign_ins += 1
         return _person(account, http, await http.do("POST", "/api/auth/login", body), browser)
 
@@ -191,6 +199,13 @@ class People:
         return True
 
 
+def issuer_of(token: str) -> str:
+    """`iss` of an access token: PUBLIC_URL, which may have another name of the same host than the
+    URL that the kit is given."""
+    claims: Json = jwt.decode(token, options={"verify_signature": False})
+    return str(claims.get("iss"))
+
+
 def _kind(browser: bool) -> str:
     return "browser" if browser else "native"
 
@@ -201,4 +216,5 @@ def _person(account: Account, http: Http, found: Json, browser: bool) -> Person:
     if not browser:
         account.token = person.token = http.token = str(found.get("access_token"))
         person.refresh_token = str(found.get("refresh_token"))
+        account.device = str(found.get("device") or account.device)
     return person

@@ -116,7 +116,7 @@ async def _first(target: Target, http: Http, wanted: bool) -> tuple[Target, str]
             made = await http.do("POST", "/api/admin/api-keys", NEW_KEY, 201)
             key = str(made.get("key"))
             told = f"administrator of the server: {email}, password {password}"
-            return replace(target, admin_key=key, admin_token=http.token), told
+            return replace(target, admin_key=key, administrator=(email, password)), told
     except Broken as broken:
         raise Unusable(str(broken)) from None
     if wanted:

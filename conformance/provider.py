@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -48,12 +49,15 @@ class Provider:
 
     def __init__(self, settings: ProviderSettings) -> None:
         self.settings = settings
-        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self._foreign = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        # Another run has another key, which a server that caches keys has to notice.
-        self._key_id = secrets.token_hex(8)
+        self.change_key()
         self._codes: dict[str, Json] = {}
         self._access: dict[str, Json] = {}
+
+    def change_key(self) -> None:
+        """Sign with a new key, as another run does. A server that caches keys has to notice."""
+        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self._key_id = secrets.token_hex(8)
 
     # ---- for cases -------------------------------------------------------------------------
 
@@ -161,8 +165,14 @@ class Provider:
 
 @contextmanager
 def running(settings: ProviderSettings) -> Iterator[Provider]:
-    """The provider, listening until the end of `with`. Raises OSError if its port is taken."""
-    provider = Provider(settings)
+    """The provider, listening until the end of `with`.
+
+    Args:
+        settings: with port 0, the system chooses one; without an issuer, it is the URL of the port.
+
+    Raises:
+        OSError: the port is taken.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 10
@@ -188,6 +198,9 @@ def running(settings: ProviderSettings) -> Iterator[Provider]:
             """Nothing: requests have codes and tokens."""
 
     with ThreadingHTTPServer((settings.host, settings.port), Handler) as server:
+        port = server.server_address[1]
+        issuer = settings.issuer or f"http://{settings.host}:{port}"
+        provider = Provider(replace(settings, port=port, issuer=issuer))
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:

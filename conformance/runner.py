@@ -87,7 +87,7 @@ async def run(
 async def _checked(target: Target, people: People, case: Case, provider: Provider | None) -> Result:
     begun = time.monotonic()
     outcome, detail = Outcome.KEPT, ""
-    bound = STEPS * (target.patience + target.allowance) + case.seconds
+    bound = STEPS * (max(target.patience, target.timeout) + target.allowance) + case.seconds
     stack = AsyncExitStack()
     try:
         await asyncio.wait_for(case.check(Trial(target, people, stack, provider)), bound)

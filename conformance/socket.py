@@ -225,7 +225,7 @@ class Socket:
         return frame
 
     async def _within(self, awaitable: Any) -> Any:
-        return await asyncio.wait_for(awaitable, self._target.patience)
+        return await asyncio.wait_for(awaitable, self._target.timeout)
 
 
 async def open_socket(
@@ -251,7 +251,7 @@ async def open_socket(
         subprotocols=[Subprotocol(one) for one in subprotocols] or None,
         origin=None if origin is None else Origin(origin),
         compression=None,
-        open_timeout=target.patience,
+        open_timeout=target.timeout,
         close_timeout=1,
         max_size=None,
         max_queue=None,

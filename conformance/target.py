@@ -14,7 +14,7 @@ class ProviderSettings:
     Attributes:
         name: in OAUTH_PROVIDERS.
         host, port: where the kit listens.
-        issuer: the URL under which the server reaches it, `ISSUER`.
+        issuer: the URL under which the server reaches it, `ISSUER`; "": that of host and port.
         client_id, client_secret: as configured.
     """
 
@@ -34,12 +34,14 @@ class Target:
         nodes: base URLs, one for each node to speak to. Acts go to the first; sockets that have to
             be cut are opened at the first and at the last.
         origin: the server's own origin, which browsers send.
-        public_url: PUBLIC_URL where it has a path behind that origin.
+        public_url: PUBLIC_URL, if it is known: `iss` of tokens has to be the same.
         admin_key: an API key, with all scopes if every case is to be run.
         admin_token: an administrator's access token, which may change roles.
+        administrator: address and password of one who may sign in instead of `admin_token`.
         provider: None if the server is not configured for the kit's provider.
         allowance: seconds added to every bound, for the network and this machine.
-        patience: seconds that anything may take which the contract does not bound.
+        patience: seconds that a frame may take which the contract does not bound.
+        timeout: seconds for an HTTP response, a handshake, and sending.
         join_timeout, max_unjoined, max_sockets, max_sessions, limit_signins, limit_refreshes,
             limit_tickets, limit_wrong_signins: the server's settings of these names; 0: no limit.
         step_up_seconds: that setting.
@@ -54,9 +56,11 @@ class Target:
     public_url: str = ""
     admin_key: str | None = None
     admin_token: str | None = None
+    administrator: tuple[str, str] | None = None
     provider: ProviderSettings | None = None
     allowance: float = 1.0
     patience: float = 10.0
+    timeout: float = 10.0
     join_timeout: float = 5.0
     max_unjoined: int = 500
     max_sockets: int = 200
@@ -70,11 +74,6 @@ class Target:
     exhaust: bool = False
     email_domain: str = "example.org"
     tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
-
-    @property
-    def issuer(self) -> str:
-        """Who issues the server's tokens (RFC 8414 section 2)."""
-        return self.public_url or self.origin
 
     @property
     def near(self) -> str:

@@ -75,6 +75,12 @@ class Trial:
 
     async def administrator(self) -> Http:
         """The same with an administrator's access token."""
+        if self.target.administrator is not None:
+            email, password = self.target.administrator
+            http = await self.nobody()
+            body = {"email": email, "password": password, "client": "native"}
+            http.token = str((await http.do("POST", "/api/auth/login", body)).get("access_token"))
+            return http
         return await self._with(self.target.admin_token, "--admin-token")
 
     async def _with(self, token: str | None, option: str) -> Http:

@@ -98,7 +98,8 @@ SETTINGS
 
 # Into a folder of its own: the running release stays as it is until the new one is complete.
 install_release() {
-  version=${wheel##*/usher_server-}
+  name=${wheel##*/}
+  version=${name#usher_server-}
   release=$RELEASES/${version%%-*}-$(echo "$sum" | cut -c 1-8)
   if [ -f "$release/complete" ]; then
     say "$release is installed"

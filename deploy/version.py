@@ -1,4 +1,4 @@
-"""The version of a release, which the server, the clients and the chart share.
+"""The version of a release, which the server, the clients, the image and the chart share.
 
 VERSION in services/settings/settings.py is what counts. `python -m deploy.version 1.2.0` writes it
 there and into all files of COPIES; without a version it prints it. `--check` only compares.
@@ -18,6 +18,7 @@ COPIES = (
     ("clients/js/README.md", r"usher-client-([\d.]+)\.tgz"),
     ("clients/js/README.md", r"\?v=([\d.]+\d)"),
     ("clients/python/src/usher_client/version.py", r'^__version__ = "(.+)"$'),
+    ("deploy/Dockerfile", r'image\.version="(.+)"$'),
     ("deploy/helm/usher/Chart.yaml", r"^version: (.+)$"),
     ("deploy/helm/usher/Chart.yaml", r'^appVersion: "(.+)"$'),
     ("static/usher-app.js", r"^export const VERSION = '(.+)';$"),

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hmac
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import httpx
@@ -14,10 +15,12 @@ from conformance.http import is_problem, json_of
 from conformance.people import Person
 from conformance.socket import Socket
 from conformance.trial import Trial
-from conformance.verdict import NotRun, expect, same
+from conformance.verdict import Broken, NotRun, expect, same
 
 LONGEST_WAIT = 60.0
 """Seconds that a check waits for a proof to expire."""
+SPARE = 4.0
+"""Seconds that a token has to live longer than a proof, so that the socket sees that one end."""
 WRONG_ANSWERS = 5
 """After which a challenge is dead."""
 
@@ -54,7 +57,14 @@ async def _armed(trial: Trial) -> Armed:
     # With two factors, only a session that was proven with both may delete the account.
     proven = await person.http.do("POST", "/api/auth/step-up", {"code": spare.pop()})
     person.account.token = person.token = person.http.token = str(proven.get("access_token"))
+    # Its owner could not delete the account with the password alone.
+    trial.stack.push_async_callback(_disarm, person)
     return Armed(person, before, code, spare)
+
+
+async def _disarm(person: Person) -> None:
+    with suppress(Broken):
+        await person.http.call("DELETE", "/api/auth/totp")
 
 
 async def _challenge(trial: Trial, armed: Armed) -> str:
@@ -130,6 +140,9 @@ async def step_up_room(trial: Trial) -> None:
     if seconds > LONGEST_WAIT:
         raise NotRun(f"a proof counts for {seconds:.0f} s; set STEP_UP_SECONDS to 20, say")
     ada = await trial.newcomer()
+    life = float(ada.signed_in["expires_in"])
+    if life < seconds + SPARE:
+        raise NotRun(f"access tokens live {life:.0f} s, not longer than a proof")
     await _proven(ada)
     body = {"name": "conformance", "private": True, "step_up": True}
     made = await ada.http.do("POST", "/api/channels", body, 201)

@@ -11,6 +11,7 @@ import httpx
 
 from conformance.cases.providers import Visit
 from conformance.http import Json, is_problem, json_of
+from conformance.people import issuer_of
 from conformance.trial import Trial
 from conformance.verdict import expect, same
 
@@ -61,7 +62,9 @@ async def _coded(trial: Trial) -> tuple[App, str]:
     """An app, and a code for it that the page of a signed-in user has fetched."""
     app, browser = App(), await trial.browser()
     made = await browser.http.do("POST", "/api/auth/native-code", app.query)
-    return app, app.code(str(made.get("location")), trial.target.issuer)
+    _, token = browser.http.cookie()
+    issuer = trial.target.public_url or issuer_of(token)
+    return app, app.code(str(made.get("location")), issuer)
 
 
 async def _signed_in(trial: Trial, answer: httpx.Response) -> Json:
@@ -80,7 +83,8 @@ async def code(trial: Trial) -> None:
 async def code_with_provider(trial: Trial) -> None:
     app, visit = App(), Visit(trial, await trial.visitor())
     location = await visit.authorized("?" + urlencode({"client": "native", **app.query}))
-    given = app.code(location, trial.target.issuer)
+    issuer = trial.target.public_url or issuer_of((await trial.ada()).token)
+    given = app.code(location, issuer)
     found = await _signed_in(trial, await app.exchange(trial, given))
     visit.http.token = str(found["access_token"])
     await visit.http.do("DELETE", "/api/auth/me", status=204)

@@ -10,7 +10,7 @@ from conformance.http import Http
 from conformance.provider import FLAWS
 from conformance.socket import Socket
 from conformance.trial import Trial
-from conformance.verdict import Broken, expect, same
+from conformance.verdict import Broken, NotRun, expect, same
 
 SENT_ON = frozenset({302, 303})
 
@@ -31,6 +31,8 @@ class Visit:
         answer = await self.http.call("GET", path)
         expect(answer.status_code in SENT_ON, f"GET {path}: status {answer.status_code}")
         location = answer.headers.get("Location", "")
+        if not location.startswith(self.provider.settings.issuer):
+            raise NotRun(f"the server has the browser sign in at {location}: give it that URL")
         back, self.sid = self.provider.authorize(location, self.subject, self.email)
         parts = urlsplit(back)
         # The URL of the node may have a path in front, or a proxy may strip that of PUBLIC_URL.

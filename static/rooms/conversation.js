@@ -140,10 +140,10 @@ export class Conversation {
   }
 
   async #prove() {
-    const [me, totp, passkeys] = await Promise.all([
-      this.app.api.me(), this.app.api.totp(), this.app.api.passkeys()]);
+    const [linked, totp, passkeys] = await Promise.all([
+      this.app.api.linked(), this.app.api.totp(), this.app.api.passkeys()]);
     const methods = [...(totp.enabled ? ['totp'] : []), ...(passkeys.items.length ? ['passkey'] : []),
-      ...(me.has_password ? ['password'] : [])];
+      ...(linked.has_password ? ['password'] : [])];
     return this.app.api.confirm(methods);
   }
 

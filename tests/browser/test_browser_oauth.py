@@ -142,6 +142,7 @@ def test_a_newcomer_comes_in_by_a_provider(visitor: Visitor) -> None:
     tab.joined()
 
 
+@pytest.mark.slow
 def test_a_provider_user_sets_a_password(visitor: Visitor, op: Provider) -> None:
     tab = arrive_by(visitor, "Campus")
     tab.fill(pw_new=PASSWORD)
@@ -151,6 +152,7 @@ def test_a_provider_user_sets_a_password(visitor: Visitor, op: Provider) -> None
     expect(tab.at("#pw-current")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_user_can_sign_up_with_a_provider_too(visitor: Visitor, op: Provider) -> None:
     tab = visitor.open("/#sign-up")
     go_on(tab, "Campus", "sign-up")
@@ -158,6 +160,7 @@ def test_a_user_can_sign_up_with_a_provider_too(visitor: Visitor, op: Provider) 
     expect(tab.at("#account-name")).to_have_text("Grace")
 
 
+@pytest.mark.slow
 def test_a_denial_at_the_provider_is_explained_and_can_be_repeated(visitor: Visitor) -> None:
     tab = visitor.open()
     go_on(tab, "Practice")
@@ -169,6 +172,7 @@ def test_a_denial_at_the_provider_is_explained_and_can_be_repeated(visitor: Visi
     tab.joined()
 
 
+@pytest.mark.slow
 def test_the_sign_in_methods_are_those_of_the_server(visitor: Visitor) -> None:
     tab = visitor.open()
     links = tab.at("#sign-in .providers a")
@@ -179,6 +183,7 @@ def test_the_sign_in_methods_are_those_of_the_server(visitor: Visitor) -> None:
     expect(tab.at(".providers b")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_without_providers_there_is_nothing_of_them(database_kind: str, visit: Visit) -> None:
     with usher(database_kind) as bare:
         sign_up(bare)
@@ -219,6 +224,7 @@ def test_the_list_comes_with_the_page_whatever_its_call_answers(
     expect(tab.at("#sign-in .providers a")).to_have_count(4)
 
 
+@pytest.mark.slow
 def test_a_signed_in_user_who_returns_to_the_form_sees_that(visitor: Visitor, op: Provider) -> None:
     tab = visitor.open()
     expect(tab.at("#sign-in")).to_be_visible()
@@ -248,6 +254,7 @@ def test_a_linked_account_signs_in_from_then_on(visitor: Visitor) -> None:
     expect(tab.at("#linked-status")).to_be_empty()
 
 
+@pytest.mark.slow
 def test_linking_asks_for_the_password_and_says_when_it_is_wrong(visitor: Visitor) -> None:
     tab = visitor.arrive()
     press(tab, "Link Practice")
@@ -294,6 +301,7 @@ def test_too_many_guesses_are_explained(visitor: Visitor) -> None:
     expect(tab.at("#link-form .form-error")).to_have_text("Too many at once. Wait a little.")
 
 
+@pytest.mark.slow
 def test_without_a_password_a_sign_in_of_just_now_will_do(visitor: Visitor, op: Provider) -> None:
     tab = arrive_by(visitor)
     press(tab, "Link Practice")
@@ -333,6 +341,7 @@ def test_an_account_that_is_another_users_is_not_linked(
     expect(tab.at("#linked-list li")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_unlinking_removes_the_method_and_leaves_this_session(
     visitor: Visitor, op: Provider
 ) -> None:
@@ -349,6 +358,7 @@ def test_unlinking_removes_the_method_and_leaves_this_session(
     wait_until(lambda: tab.page.title() and op.revoked)
 
 
+@pytest.mark.slow
 def test_the_last_sign_in_method_cannot_be_removed(visitor: Visitor, op: Provider) -> None:
     tab = arrive_by(visitor)
     expect(tab.at("#linked-list li")).to_contain_text("your only way in")
@@ -440,6 +450,7 @@ def test_a_back_channel_logout_ends_the_session_and_the_page_says_so(
     tab.joined()
 
 
+@pytest.mark.slow
 def test_a_sign_out_mentions_the_provider(visitor: Visitor, op: Provider) -> None:
     tab = arrive_by(visitor)
     expect(tab.at("#sessions li:has(.here)")).to_contain_text("by Campus")
@@ -448,6 +459,7 @@ def test_a_sign_out_mentions_the_provider(visitor: Visitor, op: Provider) -> Non
     assert not op.ended
 
 
+@pytest.mark.slow
 def test_a_user_can_sign_out_at_the_provider_too(visitor: Visitor, op: Provider) -> None:
     tab = arrive_by(visitor)
     press(tab, "Sign out of Campus too")
@@ -461,6 +473,7 @@ def test_a_user_can_sign_out_at_the_provider_too(visitor: Visitor, op: Provider)
     assert credentials_of(visitor) == set()
 
 
+@pytest.mark.slow
 def test_a_user_confirms_it_where_the_provider_asks(visitor: Visitor) -> None:
     tab = visitor.open()
     go_on(tab, "Practice")
@@ -480,6 +493,7 @@ def test_a_provider_without_a_logout_endpoint_is_reported(visitor: Visitor) -> N
     signed_out(tab, "You may still be signed in at GitHub.")
 
 
+@pytest.mark.slow
 def test_a_session_by_password_is_offered_no_provider_logout(visitor: Visitor) -> None:
     tab = visitor.arrive()
     expect(tab.at("#sessions li button")).to_have_count(1)
@@ -515,6 +529,7 @@ def test_no_other_try_is_offered_where_it_would_end_the_same(
     expect(tab.at("#sign-in")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_no_page_mentions_a_missing_provider(visitor: Visitor) -> None:
     tab = visitor.open("/oauth/evil-corp/callback?error=access_denied")
     expect(heading(tab)).to_have_text("This page does not exist.")
@@ -524,6 +539,7 @@ def test_no_page_mentions_a_missing_provider(visitor: Visitor) -> None:
 # ---- for everybody ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_everything_can_be_done_with_the_keyboard(visitor: Visitor, op: Provider) -> None:
     tab = visitor.open()
     expect(tab.at("#sign-in .providers a:visible")).to_have_count(4)
@@ -599,12 +615,14 @@ def test_nothing_spills_over_the_side_of_a_small_screen(
         assert spilled(page) == [], width
 
 
+@pytest.mark.slow
 def test_the_page_that_says_why_not_needs_no_script(visitor: Visitor) -> None:
     page = show(visitor, "refused")
     assert page.locator("script").count() == 0
     assert "script-src 'self'" in page.request.get(page.url).headers["content-security-policy"]
 
 
+@pytest.mark.slow
 def test_what_becomes_of_a_link_is_announced(visitor: Visitor) -> None:
     tab = visitor.open()
     ways = tab.page.get_by_role("list", name="Other ways to sign in").get_by_role("link")

@@ -97,6 +97,7 @@ def is_new_secret(answer: Response) -> bool:
     return answer.request.method == "POST" and answer.url.endswith("/api/auth/totp")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_the_qr_code_on_the_page_reads_as_the_url_of_the_secret(
     page: Page, server: Usher, colours: Literal["light", "dark"]
@@ -144,6 +145,7 @@ def test_a_passkey_is_added_signs_in_alone_and_is_removed(page: Page, server: Us
     expect(page.locator("#sign-in-form .form-error")).to_contain_text("does not work here")
 
 
+@pytest.mark.slow
 def test_a_passkey_is_a_second_factor(page: Page, server: Usher) -> None:
     email = sign_up(page, server)
     page.click("#add-passkey")
@@ -155,6 +157,7 @@ def test_a_passkey_is_a_second_factor(page: Page, server: Usher) -> None:
     expect(page.locator("#totp")).to_contain_text("is on")
 
 
+@pytest.mark.slow
 def test_a_cancelled_second_step_can_begin_again(page: Page, server: Usher) -> None:
     email = sign_up(page, server)
     set_up_app(page)
@@ -188,6 +191,7 @@ def test_the_sign_in_page_continues_to_the_app_after_the_second_step(
     page.wait_for_url(re.compile(r"[?&]code="))
 
 
+@pytest.mark.slow
 def test_the_next_page_follows_the_second_step(page: Page, server: Usher) -> None:
     email = sign_up(page, server)
     _, codes = set_up_app(page)
@@ -199,6 +203,7 @@ def test_the_next_page_follows_the_second_step(page: Page, server: Usher) -> Non
     page.wait_for_url("**/docs")
 
 
+@pytest.mark.slow
 def test_at_an_address_of_numbers_no_passkey_is_offered(page: Page, server: Usher) -> None:
     page.goto(server.url)
     expect(page.locator("#sign-in-form")).to_be_visible()

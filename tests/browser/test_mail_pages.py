@@ -66,6 +66,7 @@ def test_after_a_reset_the_new_password_signs_in(visitor: Visitor) -> None:
     assert all(token not in repr([r.url, r.headers]) for r in asked)
 
 
+@pytest.mark.slow
 def test_a_signed_in_user_confirms_with_one_click(visitor: Visitor) -> None:
     box = mailbox(visitor)
     tab = visitor.open(f"{visitor.server.pages}/#sign-up")
@@ -76,6 +77,7 @@ def test_a_signed_in_user_confirms_with_one_click(visitor: Visitor) -> None:
     assert "#" not in tab.page.url
 
 
+@pytest.mark.slow
 def test_elsewhere_the_password_is_asked_for(visitor: Visitor) -> None:
     _, box = new_account(visitor)
     tab = visitor.open(link_of(box.next("verify_address")))
@@ -87,6 +89,7 @@ def test_elsewhere_the_password_is_asked_for(visitor: Visitor) -> None:
     expect(tab.at("#done-title")).to_be_focused()
 
 
+@pytest.mark.slow
 def test_the_owner_of_the_mailbox_gets_an_account_created_by_somebody_else(
     visitor: Visitor,
 ) -> None:
@@ -122,6 +125,7 @@ def test_where_it_is_required_a_sign_up_leads_to_the_mailbox_and_in(
         expect(tab.at("#state")).to_have_attribute("data-state", "joined")
 
 
+@pytest.mark.slow
 def test_an_address_is_changed_on_the_page_and_confirmed_by_the_mail(visitor: Visitor) -> None:
     tab = visitor.open(f"{visitor.server.pages}/#sign-up")
     tab.sign_up(visitor.email)

@@ -83,6 +83,7 @@ def test_a_newcomer_signs_up_joins_and_signs_out_below_the_path(
     tab.joined()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [KEPT])
 def test_who_is_signed_out_by_an_administrator_sees_it_at_once(
     visitor: Visitor, host: Installations, path: str
@@ -119,6 +120,7 @@ def test_an_access_token_that_ends_is_renewed(visitor: Visitor, path: str) -> No
     assert {urlsplit(line.url).path for line in tab.sockets} == {f"{path}/ws"}
 
 
+@pytest.mark.slow
 def test_two_installations_in_one_browser_leave_each_other_alone(visitor: Visitor) -> None:
     tabs = {path: signed_up(visitor, path) for path in PATHS}
     for tab in tabs.values():
@@ -131,6 +133,7 @@ def test_two_installations_in_one_browser_leave_each_other_alone(visitor: Visito
     expect(tabs[STRIPPED].at("#account-name")).to_have_text("Ada")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [KEPT])
 def test_the_sign_in_page_leads_back_to_where_somebody_came_from(
     visitor: Visitor, host: Installations, path: str
@@ -145,6 +148,7 @@ def test_the_sign_in_page_leads_back_to_where_somebody_came_from(
     tab.joined()
 
 
+@pytest.mark.slow
 def test_a_passkey_signs_in(visitor: Visitor, host: Installations) -> None:
     tab = Tab(with_authenticator(visitor.context))
     tab.page.goto(f"{host.url}{KEPT}/#sign-up")
@@ -157,6 +161,7 @@ def test_a_passkey_signs_in(visitor: Visitor, host: Installations) -> None:
     expect(tab.page).to_have_url(f"{host.url}{KEPT}/docs")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [KEPT])
 def test_links_to_other_pages_lead_below_the_path(visitor: Visitor, path: str) -> None:
     tab = visitor.open(f"{path}/")
@@ -172,6 +177,7 @@ def test_links_to_other_pages_lead_below_the_path(visitor: Visitor, path: str) -
     expect(tab.at("#sign-in")).to_be_visible()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_connect_your_app_shows_the_whole_url(
     visitor: Visitor, host: Installations, path: str

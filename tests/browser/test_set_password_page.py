@@ -85,6 +85,7 @@ def test_a_link_that_is_dead_or_none_says_so(visitor: Visitor, admin: Client) ->
     expect(tab.page.get_by_role("heading", level=1)).to_have_text("This link does not work")
 
 
+@pytest.mark.slow
 def test_another_link_opened_in_the_same_tab_is_the_one_that_counts(
     visitor: Visitor, admin: Client
 ) -> None:
@@ -97,6 +98,7 @@ def test_another_link_opened_in_the_same_tab_is_the_one_that_counts(
     expect(tab.at("#done")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_it_works_with_the_keyboard_alone(visitor: Visitor, admin: Client) -> None:
     tab = visitor.open(link(admin))
     expect(tab.at("#choose")).to_be_visible()
@@ -122,6 +124,7 @@ def shown(visitor: Visitor, admin: Client, view: str) -> Tab:
     return tab
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", VIEWS)
 def test_everybody_can_use_it(visitor: Visitor, admin: Client, view: str) -> None:
     tab = shown(visitor, admin, view)

@@ -155,6 +155,7 @@ def test_it_ends_at_the_other_app_after_wrong_passwords_too(
     assert credentials_of(visitor) == {"access_token", "refresh_token"}
 
 
+@pytest.mark.slow
 def test_it_ends_there_after_a_sign_up(visitor: Visitor, elsewhere: Elsewhere) -> None:
     tab = visitor.open(f"/sign-in?next={quote(elsewhere.url + '/new')}")
     tab.page.get_by_role("link", name="Create an account").click()
@@ -165,6 +166,7 @@ def test_it_ends_there_after_a_sign_up(visitor: Visitor, elsewhere: Elsewhere) -
     tab.page.wait_for_url(f"{elsewhere.url}/new")
 
 
+@pytest.mark.slow
 def test_it_ends_there_after_a_no_at_a_provider_and_a_second_thought(
     visitor: Visitor, elsewhere: Elsewhere
 ) -> None:
@@ -182,6 +184,7 @@ def test_it_ends_there_after_a_no_at_a_provider_and_a_second_thought(
     tab.page.wait_for_url(target)
 
 
+@pytest.mark.slow
 def test_a_signed_in_user_continues_at_once(visitor: Visitor, elsewhere: Elsewhere) -> None:
     visitor.arrive()
     tab = visitor.open(f"/sign-in?next={quote(elsewhere.url + '/board')}")
@@ -220,6 +223,7 @@ def test_a_password_on_the_page_ends_at_the_app(
     assert came.body["user"]["email"] == visitor.email
 
 
+@pytest.mark.slow
 def test_a_provider_on_the_page_ends_at_the_app(
     visitor: Visitor, app: App, elsewhere: Elsewhere
 ) -> None:
@@ -231,6 +235,7 @@ def test_a_provider_on_the_page_ends_at_the_app(
     assert credentials_of(visitor) == set(), "the browser is not signed in"
 
 
+@pytest.mark.slow
 def test_a_sign_up_on_the_page_ends_at_the_app(
     visitor: Visitor, app: App, elsewhere: Elsewhere
 ) -> None:
@@ -240,6 +245,7 @@ def test_a_sign_up_on_the_page_ends_at_the_app(
     assert app.exchange(at_the_app(tab, app, elsewhere)["code"]).status == 200
 
 
+@pytest.mark.slow
 def test_a_denial_at_the_provider_is_reported_to_the_app(
     visitor: Visitor, app: App, elsewhere: Elsewhere
 ) -> None:
@@ -270,6 +276,7 @@ def test_a_link_gives_nobodys_sign_in_away_silently(
     assert app.exchange(said["code"]).body["user"]["email"] == visitor.email
 
 
+@pytest.mark.slow
 def test_a_denial_on_the_page_is_reported_to_the_app(
     visitor: Visitor, app: App, elsewhere: Elsewhere
 ) -> None:
@@ -280,6 +287,7 @@ def test_a_denial_on_the_page_is_reported_to_the_app(
     assert said == {"error": "access_denied", "error_description": "cancelled"}
 
 
+@pytest.mark.slow
 def test_another_account_can_be_chosen(visitor: Visitor, app: App, elsewhere: Elsewhere) -> None:
     visitor.arrive()
     other = sign_up(visitor.server).user["email"]
@@ -291,6 +299,7 @@ def test_another_account_can_be_chosen(visitor: Visitor, app: App, elsewhere: El
     assert app.exchange(said["code"]).body["user"]["email"] == other
 
 
+@pytest.mark.slow
 def test_a_user_who_was_signed_out_meanwhile_signs_in_again(
     visitor: Visitor, app: App, elsewhere: Elsewhere
 ) -> None:
@@ -304,6 +313,7 @@ def test_a_user_who_was_signed_out_meanwhile_signs_in_again(
     assert "code" in at_the_app(tab, app, elsewhere)
 
 
+@pytest.mark.slow
 def test_it_works_with_the_keyboard_alone(visitor: Visitor, app: App, elsewhere: Elsewhere) -> None:
     tab = known(visitor).open(app.at("/sign-in"))
     expect(tab.at("#sign-in")).to_be_visible()
@@ -351,6 +361,7 @@ def signing_up(visitor: Visitor) -> dict[str, str]:
     return {"email": visitor.email, "password": PASSWORD, "name": "Ada " + "very " * 12}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", ["next", "native", "sign-up", "confirm", "refused"])
 def test_everybody_can_use_it(visitor: Visitor, app: App, view: str) -> None:
     tab = shown(visitor, app, view)
@@ -363,6 +374,7 @@ def test_everybody_can_use_it(visitor: Visitor, app: App, view: str) -> None:
             assert found + repeated_ids(page) == [], (scheme, width)
 
 
+@pytest.mark.slow
 def test_it_is_the_installations_own(visitor: Visitor) -> None:
     tab = visitor.open("/sign-in")
     expect(tab.at(".brand")).to_have_text(NAME)

@@ -35,6 +35,7 @@ def link(admin: Client, **body: str) -> str:
     return str(admin.post("/api/admin/invitations", body).body["url"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["/sign-in", "/"])
 def test_without_an_invitation_the_page_says_that_one_is_needed(
     visitor: Visitor, page: str
@@ -68,6 +69,7 @@ def test_a_link_opens_an_account_and_its_token_stands_in_no_address(
     assert all(token not in repr([r.url, r.headers]) for r in asked)
 
 
+@pytest.mark.slow
 def test_a_link_opens_an_account_by_a_provider(
     visitor: Visitor, admin: Client, op: Provider
 ) -> None:
@@ -86,6 +88,7 @@ def test_a_link_opens_an_account_by_a_provider(
     assert token not in again.page.url
 
 
+@pytest.mark.slow
 def test_where_sign_up_is_closed_the_page_says_so(browser: Browser) -> None:
     with usher("sqlite", SIGNUP="closed") as server:
         first = Client(server).get("/api/auth/signup").body["signup"]

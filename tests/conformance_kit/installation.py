@@ -6,22 +6,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, get_args
 
+from conformance.provider import Provider, running
 from conformance.target import ProviderSettings, Target
 from services.accounts.api_key_rows import Scope
 from tests.support.nodes import nodes
 from tests.support.path_prefix import Below
 from tests.support.server import PATIENCE, Client, Usher, free_port, sign_up, usher
 
-JOIN_TIMEOUT, MAX_UNJOINED, MAX_SOCKETS = 3, 60, 20
-# More than the sign-ins of one account that the kit shares.
-MAX_SESSIONS, LIMIT_SIGNINS = 35, 40
-LIMIT_REFRESHES, LIMIT_TICKETS, LIMIT_WRONG_SIGNINS = 40, 300, 30
+JOIN_TIMEOUT, MAX_UNJOINED, MAX_SOCKETS = 6, 60, 20
+MAX_SESSIONS, LIMIT_SIGNINS, LIMIT_WRONG_SIGNINS = 12, 16, 20
+LIMIT_REFRESHES, LIMIT_TICKETS = 40, 300
 NAME = "conformance"
 
 
-def provider_settings() -> ProviderSettings:
-    port = free_port()
-    return ProviderSettings(NAME, "127.0.0.1", port, f"http://127.0.0.1:{port}", NAME, NAME)
+@contextmanager
+def kits_own_provider() -> Iterator[Provider]:
+    """The kit's provider. It listens before the server is told of it: its port is the system's."""
+    with running(ProviderSettings(NAME, "127.0.0.1", 0, "", NAME, NAME)) as provider:
+        yield provider
 
 
 def settings_for(provider: ProviderSettings) -> dict[str, object]:
@@ -59,6 +61,7 @@ def target(
         "provider": provider,
         "allowance": PATIENCE / 2,
         "patience": PATIENCE,
+        "timeout": PATIENCE,
         "join_timeout": float(JOIN_TIMEOUT),
         "max_unjoined": MAX_UNJOINED,
         "max_sockets": MAX_SOCKETS,
@@ -74,17 +77,16 @@ def target(
 
 
 @contextmanager
-def one_node(kind: str, **settings: object) -> Iterator[Target]:
+def one_node(kind: str, provider: ProviderSettings, **settings: object) -> Iterator[Target]:
     """A node with sockets of this form (tests/support/server.py)."""
-    provider = provider_settings()
     with usher(kind, **{**settings_for(provider), **settings}) as server:
         yield target([server], sign_up(server), provider)
 
 
 @contextmanager
-def node_below(path: str, kind: str) -> Iterator[Target]:
+def node_below(path: str, kind: str, provider: ProviderSettings) -> Iterator[Target]:
     """A node that everybody reaches below a path of its host."""
-    provider, port = provider_settings(), free_port()
+    port = free_port()
     settings = {"PORT": port, "PUBLIC_URL": f"http://127.0.0.1:{port}{path}"}
     with usher(kind, **{**settings_for(provider), **settings}) as server:
         reached = Below(server.url + path).as_server
@@ -92,9 +94,8 @@ def node_below(path: str, kind: str) -> Iterator[Target]:
 
 
 @contextmanager
-def two_nodes(kind: str) -> Iterator[Target]:
+def two_nodes(kind: str, provider: ProviderSettings) -> Iterator[Target]:
     """Two nodes, with the rate of messages that the contract has."""
-    provider = provider_settings()
     settings = {**settings_for(provider), "MESSAGE_RATE": 50}
     with nodes(kind, 2, **settings) as both:
         yield target([both[0], both[1]], both.admin, provider)

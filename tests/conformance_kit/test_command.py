@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import threading
@@ -56,20 +57,30 @@ def test_wrong_usage_ends_with_2_and_says_why(
 
 @pytest.fixture(scope="module")
 def hollow() -> Iterator[str]:
-    """The URL of a server that refuses strangers as the contract says, and has nothing else."""
+    """The URL of a server that refuses strangers as the contract says, and has nothing else; at
+    /fresh, it has no account yet."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            me = self.path == "/api/auth/me"
-            body = b'{"status": 401, "title": "No.", "code": "unauthenticated"}' if me else b"{}"
-            self.send_response(401 if me else 404)
+            me = self.path in {"/api/auth/me", "/fresh/api/auth/me"}
+            body = {"status": 401, "title": "No.", "code": "unauthenticated"} if me else {}
+            self._answer(401 if me else 404, body)
+
+        def _answer(self, status: int, body: object) -> None:
+            sent = json.dumps(body).encode()
+            self.send_response(status)
             self.send_header("Content-Type", "application/problem+json")
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(sent)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(sent)
 
         def do_POST(self) -> None:
-            self.do_GET()
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if self.path == "/fresh/api/auth/signup":
+                user = {"id": "1", "role": "admin"}
+                self._answer(201, {"user": user, "access_token": "a-token"})
+            else:
+                self.do_GET()
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
@@ -118,6 +129,7 @@ def closed_port() -> Iterator[int]:
         ("http://127.0.0.1:{port}/elsewhere", [], "is no such server"),
         ("http://127.0.0.1:{port}", ["--admin-token", "x"], "refuses --admin-token"),
         ("http://127.0.0.1:{port}", ["--first-account"], "has accounts already"),
+        ("http://127.0.0.1:{port}/fresh", [], "is its administrator now"),
         ("http://127.0.0.1:{port}", ["--node", "http://127.0.0.1:{closed}"], "connection refused"),
     ],
 )

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from conformance.provider import Provider, running
+from conformance.provider import Provider
 from conformance.runner import run
 from conformance.table import CASES
 from conformance.target import Target
 from conformance.verdict import Outcome, Result
 from tests.conformance_kit.defects import DEFECTS, ON_A_SERVER_OF_THEIR_OWN, Planted
-from tests.conformance_kit.installation import one_node
+from tests.conformance_kit.installation import kits_own_provider, one_node
 from tests.support.middle_server import Defect, between
 
 SHORT = 2.0
@@ -28,15 +28,14 @@ QUICK = ("wrong reason", "replies twice", "looks at cookies", "talkative")
 
 
 @pytest.fixture(scope="module")
-def target() -> Iterator[Target]:
-    with one_node("sqlite") as running_target:
+def target(provider: Provider) -> Iterator[Target]:
+    with one_node("sqlite", provider.settings) as running_target:
         yield replace(running_target, exhaust=False)
 
 
 @pytest.fixture(scope="module")
-def provider(target: Target) -> Iterator[Provider]:
-    assert target.provider is not None
-    with running(target.provider) as kits_own:
+def provider() -> Iterator[Provider]:
+    with kits_own_provider() as kits_own:
         yield kits_own
 
 
@@ -71,6 +70,7 @@ def finds(kit: Kit, planted: Planted) -> None:
     report = kit.run(planted.make(kit.target.origin), planted.breaks, SHORT)
     missed = [result for result in report if result.outcome is not Outcome.BROKEN]
     assert not missed
+    assert not [result for result in report if "no response" in result.detail]
     kept = kit.run(planted.make(kit.target.origin), (planted.leaves,), kit.target.patience)
     assert [result.outcome for result in kept] == [Outcome.KEPT], kept
 
@@ -106,7 +106,7 @@ def test_a_server_between_that_changes_nothing_breaks_nothing(kit: Kit) -> None:
 def test_what_expires_is_kept_and_what_does_not_is_found(provider: Provider) -> None:
     settings = {"ACCESS_TOKEN_TTL_SECONDS": LIFE, "STEP_UP_SECONDS": STEP_UP}
     planted = [*ON_A_SERVER_OF_THEIR_OWN.values()]
-    with one_node("sqlite", **settings) as target:
+    with one_node("sqlite", provider.settings, **settings) as target:
         kit = Kit(replace(target, step_up_seconds=STEP_UP, exhaust=True), provider)
         ids = tuple(case_id for one in planted[:-1] for case_id in one.breaks)
         runs = [(Defect(), ids, target.patience)]

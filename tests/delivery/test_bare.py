@@ -95,12 +95,13 @@ def machine(pristine: Path, packages: Path, wheels: Path, tmp_path: Path) -> Ite
 def install(
     machine: Path, *arguments: str, check: bool = True, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    script = ("sh", "/root/install.sh", *arguments)
+    """Run the script in the folder of the release, as docs/deploy.md says."""
+    script = ("sh", "-c", 'cd /root && exec sh install.sh "$@"', "sh", *arguments)
     return in_bare(machine, *script, check=check, variables=variables)
 
 
 def wheel(version: str) -> str:
-    return f"/root/usher_server-{version}-py3-none-any.whl"
+    return f"usher_server-{version}-py3-none-any.whl"
 
 
 def started_as_the_service(machine: Path) -> AbstractContextManager[Usher]:
@@ -198,6 +199,7 @@ def test_the_dockerfile_builds_an_image_that_serves_on_a_read_only_file_system(
 ) -> None:
     root, configured = image
     user = configured["User"]
+    assert configured["Labels"]["org.opencontainers.image.version"] == VERSION
     volume = (root / "data").stat()
     assert (f"{volume.st_uid}:{volume.st_gid}", volume.st_mode & 0o777) == (user, 0o700)
     data = tmp_path / "data"

@@ -14,15 +14,15 @@ import pytest
 from tests.support.server import ROOT
 
 SCRIPT = ROOT / "deploy/install.sh"
+PATH = "/usr/local/bin:/usr/bin:/bin"
 NAME = "usher_server-1.2.3-py3-none-any.whl"
 
 
 def install(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
     command = ["sh", str(SCRIPT), *map(str, arguments)]
-    path = "/usr/local/bin:/usr/bin:/bin"
     return subprocess.run(
         command,
-        env={"PATH": path, "PYTHON": sys.executable, **variables},
+        env={"PATH": PATH, "PYTHON": sys.executable, **variables},
         capture_output=True,
         text=True,
         check=False,
@@ -57,6 +57,18 @@ def test_a_dry_run_says_every_step_and_takes_none(wheel: Path) -> None:
     ):
         assert f"would run: {step}\n" in done.stdout
     assert not Path("/opt/usher/releases").exists()
+
+
+def test_a_wheel_of_the_current_folder_is_the_same_release(wheel: Path) -> None:
+    there = subprocess.run(
+        ["sh", SCRIPT, "--dry-run", NAME],
+        cwd=wheel.parent,
+        env={"PATH": PATH, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert there.stdout.replace(NAME, str(wheel)) == install("--dry-run", wheel).stdout
 
 
 def test_a_dry_run_of_the_removal_keeps_settings_and_data_unless_they_are_purged() -> None:

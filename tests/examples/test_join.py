@@ -107,7 +107,7 @@ class Lines:
 
     def next(self) -> str:
         try:
-            return self._lines.get(timeout=PATIENCE)
+            return self._lines.get(timeout=3 * PATIENCE)  # some start a virtual machine first
         except queue.Empty:
             raise AssertionError("it printed no further line") from None
 

@@ -104,6 +104,7 @@ def test_a_role_claim_can_be_practised_and_flags_are_for_the_server(tmp_path: Pa
 # ---- the end -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_both(both: Practice, how: signal.Signals) -> None:
     started = both.running()
@@ -120,6 +121,7 @@ def test_usher_ends_with_the_provider(both: Practice) -> None:
     all_gone(started)
 
 
+@pytest.mark.slow
 def test_the_provider_ends_with_usher(both: Practice) -> None:
     started = both.running()
     both.child(USHER).kill()
@@ -127,6 +129,7 @@ def test_the_provider_ends_with_usher(both: Practice) -> None:
     all_gone(started)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux'")
 def test_both_end_with_the_one_that_started_them(both: Practice) -> None:
     started = both.running()
