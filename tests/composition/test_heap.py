@@ -22,20 +22,22 @@ def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
 
 async def main():
-    one, others = Passwords(workers=4), [Passwords(workers=4) for _ in range(4)]
-    heap = Heap(one)
-    await heap.give_back()
-    before = resident()
-    await asyncio.gather(*(each.hash("x") for each in (one, *others) for _ in range(4)))
-    used = resident()
-    await heap.give_back()
-    await heap.give_back()
-    print(before, used, resident())
+    pools = [Passwords(workers=4) for _ in range(3)]
+    heap = Heap(pools[0])
+
+    async def hashed_and_given_back():
+        await asyncio.gather(*(each.hash("x") for each in pools for _ in range(4)))
+        await heap.give_back()
+        await heap.give_back()
+        return resident()
+
+    print(await hashed_and_given_back(), await hashed_and_given_back())
 
 assert use_one_arena({})
 asyncio.run(main())
 """
-MIB_OF_A_HASH = 19
+MOST_MB = 75.0
+"""Measured: 45. Without giving back 105, with arenas for threads 284."""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has arenas and trims")
@@ -45,9 +47,9 @@ def test_the_memory_of_hashes_is_given_back() -> None:
     found = subprocess.run(
         [sys.executable, "-c", HASHES], capture_output=True, text=True, env=environment, check=True
     )
-    before, used, after = map(float, found.stdout.split())
-    assert used > before + MIB_OF_A_HASH * 0.9  # of twenty threads, of which some ran together
-    assert after < before + MIB_OF_A_HASH / 2
+    before, after = map(float, found.stdout.split())
+    # Without it, several hashes stay in each of the arenas of twelve threads.
+    assert max(before, after) < MOST_MB
 
 
 @pytest.mark.gen_test
