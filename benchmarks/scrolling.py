@@ -5,13 +5,15 @@ from the end to the beginning and back, as with a finger that pulls fast. The ti
 are those of `requestAnimationFrame`. Then 40 messages come in while all are shown, and the work of
 the main thread for each is taken from Chromium's own counters (script, style, layout).
 
-`--plain` lays all messages out at once, without `content-visibility`: what a list without it costs.
+`--auto` lays out only what is in view, by `content-visibility`: the page does not, because it costs
+more than it saves (docs/performance.md).
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import statistics
 import sys
 from typing import Any
@@ -19,7 +21,7 @@ from typing import Any
 from playwright.sync_api import Browser, CDPSession, Page, expect
 
 from tests.support.browser import Visitor, chromium, visitors
-from tests.support.raw import RawClient, by_header, event, joined
+from tests.support.raw import PING, PONG, TEXT, RawClient, by_header, event, frame, joined
 from tests.support.server import Client, Usher, sign_up, usher
 
 MESSAGES, MORE, AUTHORS = 1000, 40, 4
@@ -29,7 +31,7 @@ LATE_MS = 2 * FRAME_MS
 """A frame after more than this left one out."""
 MAX_PULLS, MOST_WORDS = 20, 64
 WORDS = "the lantern room is open this evening and the third step is loose so mind it"
-PLAIN = ".lines li { content-visibility: visible !important; }"
+AUTO = ".lines li { content-visibility: auto; contain-intrinsic-size: auto 1.75rem; }"
 ADOPT = """(text) => {
   const sheet = new CSSStyleSheet();
   sheet.replaceSync(text);
@@ -42,6 +44,7 @@ WATCH = """() => {
   globalThis.watch = watch;
 }"""
 STOP = "() => { watch.on = false; return watch.times; }"
+TASKS = ("TaskDuration",)
 WORK = ("ScriptDuration", "RecalcStyleDuration", "LayoutDuration")
 
 
@@ -50,21 +53,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--throttle", type=float, default=4)
-    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--auto", action="store_true")
     chosen = parser.parse_args()
     with chromium() as browser, usher("sqlite", MESSAGE_RATE=5000) as server:
         authors = [sign_up(server) for _ in range(AUTHORS)]
         room = full_room(server, authors)
         found = [measured(browser, server, authors, room, chosen) for _ in range(chosen.runs)]
-    gaps = sorted(gap for run, _ in found for gap in run)
+    gaps = sorted(gap for run, _, _ in found for gap in run)
     late = sum(gap > LATE_MS for gap in gaps)
-    work = [ms for _, run in found for ms in run]
+    work = [ms for _, run, _ in found for ms in run]
+    all_of_it = [ms for _, _, ms in found]
     sys.stdout.write(
         f"{len(gaps)} frames of {chosen.runs} runs, CPU / {chosen.throttle:g}: median "
         f"{statistics.median(gaps):.1f} ms, p95 {_at(gaps, 0.95):.1f} ms, p99 "
         f"{_at(gaps, 0.99):.1f} ms, longest {gaps[-1]:.1f} ms; {late} ({late / len(gaps):.1%}) "
         f"left a frame out\n"
-        f"a message that comes in: {statistics.median(work):.1f} ms of the main thread "
+        f"scrolling: {statistics.median(all_of_it):.0f} ms of CPU of the main thread\n"
+        f"a message that comes in: {statistics.median(work):.1f} ms of that CPU "
         f"(most {max(work):.1f} ms)\n"
     )
     return 0
@@ -84,9 +89,14 @@ def full_room(server: Usher, authors: list[Client]) -> str:
 
 def _say(socket: RawClient, room: str, text: str) -> None:
     socket.send(event("message", "said", {"room": room, "data": {"text": text}}))
-    while (frame := socket.event()).get("id") != "said":
-        pass  # presence, and the message itself
-    assert frame["ok"], frame
+    while True:
+        opcode, payload = socket.frame()
+        if opcode == PING:
+            socket.send(frame(payload, PONG))
+        reply = json.loads(payload) if opcode == TEXT else {}
+        if reply.get("id") == "said":  # not presence, nor the message itself
+            assert reply["ok"], reply
+            return
 
 
 def measured(
@@ -95,22 +105,25 @@ def measured(
     authors: list[Client],
     room: str,
     chosen: argparse.Namespace,
-) -> tuple[list[float], list[float]]:
-    """Milliseconds between frames, and of work for each message that came in."""
+) -> tuple[list[float], list[float], float]:
+    """Milliseconds between frames, of CPU for each message that came in, and of scrolling."""
     with visitors(browser, server) as new:
         visitor = new()
         page = _opened(visitor, authors[0].user["email"], room)
-        if chosen.plain:
-            page.evaluate(ADOPT, PLAIN)
+        if chosen.auto:
+            page.evaluate(ADOPT, AUTO)
         link = page.context.new_cdp_session(page)
         link.send("Emulation.setCPUThrottlingRate", {"rate": chosen.throttle})
+        link.send("Performance.enable", {"timeDomain": "threadTicks"})  # CPU, whatever else runs
+        before = _cpu(link, TASKS)
         page.evaluate(WATCH)
         for direction in (1, -1):
             _pull(page, link, direction)
         times = page.evaluate(STOP)
+        scrolled = _cpu(link, TASKS) - before
         work = _arrivals(server, page, link, authors[1], room)
         gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-        return gaps, work
+        return gaps, work, scrolled
 
 
 def _opened(visitor: Visitor, email: str, room: str) -> Page:
@@ -141,22 +154,21 @@ def _pull(page: Page, link: CDPSession, direction: int) -> None:
 def _arrivals(
     server: Usher, page: Page, link: CDPSession, author: Client, room: str
 ) -> list[float]:
-    link.send("Performance.enable")
     found = []
     with joined(server, by_header(author.token)) as socket:
         for number in range(MORE):
             text = f"number {number} of those that come in"
-            before = _work(link)
+            before = _cpu(link, WORK)
             _say(socket, room, text)
             expect(page.locator("#lines .said", has_text=text)).to_be_visible()
-            found.append(_work(link) - before)
+            found.append(_cpu(link, WORK) - before)
     return found
 
 
-def _work(link: CDPSession) -> float:
-    """Milliseconds of the main thread until now."""
+def _cpu(link: CDPSession, names: tuple[str, ...]) -> float:
+    """Milliseconds of CPU of the main thread until now."""
     metrics: list[dict[str, Any]] = link.send("Performance.getMetrics")["metrics"]
-    return 1000 * sum(float(one["value"]) for one in metrics if one["name"] in WORK)
+    return 1000 * sum(float(one["value"]) for one in metrics if one["name"] in names)
 
 
 def _at(ordered: list[float], share: float) -> float:

@@ -19,7 +19,8 @@ def people(visitor: Visitor) -> None:
     if rows(visitor.server, "SELECT id FROM users WHERE name = ?", PEOPLE[0]):
         return
     for name in PEOPLE:
-        client = sign_up(visitor.server)
+        first = name.split()[0].lower()
+        client = sign_up(visitor.server, email=f"{first}@lantern.example")
         assert client.call("PATCH", "/api/auth/me", {"name": name}).status == 200
         assert client.post("/api/channels", {"name": f"{name.split()[1]}'s lab"}).status == 201
 
@@ -70,6 +71,15 @@ def admin_user(visitor: Visitor) -> Tab:
     tab = on(visitor, "users?q=Barbara+Liskov", "Users")
     tab.page.get_by_role("link", name="Barbara Liskov").first.click()
     expect(tab.page.get_by_role("heading", level=2, name="Barbara Liskov")).to_be_visible()
+    return tab
+
+
+@state
+def admin_open_an_account(visitor: Visitor) -> Tab:
+    tab = on(visitor, "users", "Users")
+    form = dialog(tab, "Open an account", "Open an account")
+    form.get_by_label("Name").fill("Annie Easley")
+    form.get_by_label("E-mail address").fill("annie@lantern.example")
     return tab
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 from playwright.sync_api import expect
 
 from tests.browser.states import signed_up, state
@@ -37,18 +35,17 @@ def talk(visitor: Visitor, right: str = "write") -> Tab:
     for email in (visitor.email, others["Grace Hopper"].user["email"]):
         assert owner.post(f"{path}/members", {"email": email, "right": right}).status == 200
     room = f"channel:{answer.body['id']}"
-    with ExitStack() as stack:
-        sockets = {
-            name: stack.enter_context(joined(visitor.server, by_header(client.token)))
-            for name, client in others.items()
-        }
-        tab = visitor.open(f"/#/rooms/{room}").joined()
-        for name, text in SAID:
-            data = {"room": room, "data": {"text": text}}
-            sockets[name].send(event("message", 1, data))
-            expect(tab.at("#lines .said", text)).to_be_visible()
-        expect(tab.at("#lines .said")).to_have_count(len(SAID))
-        expect(tab.at("#here li")).to_have_count(3)
+    sockets = {  # open until the visitor leaves, so that the pictures have who is here
+        name: visitor.beside.enter_context(joined(visitor.server, by_header(client.token)))
+        for name, client in others.items()
+    }
+    tab = visitor.open(f"/#/rooms/{room}").joined()
+    for name, text in SAID:
+        data = {"room": room, "data": {"text": text}}
+        sockets[name].send(event("message", 1, data))
+        expect(tab.at("#lines .said", text)).to_be_visible()
+    expect(tab.at("#lines .said")).to_have_count(len(SAID))
+    expect(tab.at("#here li")).to_have_count(3)
     return tab
 
 

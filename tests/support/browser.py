@@ -178,6 +178,8 @@ class Visitor:
     def __init__(self, browser: Browser, server: Usher) -> None:
         self.server = server
         self.email = address()
+        self.beside = ExitStack()
+        """What stays open until the visitor leaves."""
         self.complaints: list[str] = []
         """Errors and warnings of the console, and exceptions that nobody caught."""
         self.expected: list[str] = []
@@ -222,6 +224,7 @@ class Visitor:
     def close(self) -> None:
         """Leave. The pages must not have complained of anything but refused calls."""
         self.context.close()
+        self.beside.close()
         expected = [re.escape(text) for text in self.expected]
         known = re.compile("|".join([NETWORK.pattern, *expected]))
         unknown = [text for text in self.complaints if not known.search(text)]
