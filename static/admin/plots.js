@@ -70,7 +70,7 @@ export class Plot {
     this.paths.forEach((path, number) => path.setAttribute('d', pathOf(series[number], this.places, top)));
     setText(this.now, now);
     setText(this.beside, beside);
-    setText(this.top, `scale to ${this.format(top)}`);
+    setText(this.top, `0 to ${this.format(top)}`);
     this.svg.setAttribute('aria-label', `${this.title} in the last 15 minutes: now ${now}`
       + (known.length ? `, at most ${this.format(most)}` : ''));
   }
