@@ -250,6 +250,7 @@ def test_an_account_is_opened_for_somebody_who_sets_the_password(
     expect(form.get_by_role("alert")).not_to_be_empty()
 
 
+@pytest.mark.slow
 def test_users_have_their_names_where_they_own_and_do_things(page: Page, server: Usher) -> None:
     user = sign_up(server)
     assert user.call("PATCH", "/api/auth/me", {"name": "Radia Perlman"}).status == 200
@@ -317,6 +318,7 @@ def test_a_webhook_is_tested_and_its_events_are_sent_again(page: Page) -> None:
         expect(page.get_by_role("heading", name="No webhooks")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_providers_say_whether_they_answer(page: Page, server: Usher) -> None:
     go(page, "Providers")
     campus = page.locator(".admin-page section", has_text="Campus")
@@ -334,6 +336,7 @@ def test_providers_say_whether_they_answer(page: Page, server: Usher) -> None:
 # ---- audit, settings ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_audit_trail_is_filtered_and_the_address_keeps_the_filter(
     page: Page, server: Usher
 ) -> None:
@@ -369,6 +372,7 @@ def test_settings_are_shown_without_secrets(page: Page) -> None:
 # ---- for everybody -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_can_be_used_without_a_mouse(admin: Visitor) -> None:
     tab = admin.open("/#/admin/connect")
     expect(tab.page.get_by_role("tab", name="Browser")).to_be_visible()
@@ -424,6 +428,7 @@ def again(visitor: Visitor, tab: Tab) -> Tab:
     return fresh
 
 
+@pytest.mark.slow
 def test_the_overview_says_when_the_server_is_away_and_goes_on(browser: Browser) -> None:
     with usher("sqlite") as server, visitors(browser, server) as new:
         tab = new().arrive("/#/admin")
@@ -435,6 +440,7 @@ def test_the_overview_says_when_the_server_is_away_and_goes_on(browser: Browser)
         expect(note).to_be_empty()
 
 
+@pytest.mark.slow
 def test_each_node_has_its_line(browser: Browser) -> None:
     ports = free_port(), free_port()
     own = ",".join(f"http://127.0.0.1:{port}" for port in ports)

@@ -20,6 +20,7 @@ from tests.support.line import Line, line
 from tests.support.nodes import Nodes, again, nodes
 from tests.support.raw import PING, PONG, TEXT, RawClient, by_header, event, frame, joined
 from tests.support.server import PASSWORD, Client, Usher, free_port, log_in
+from tests.support.tools import first_of
 
 SCRIPT = "<script>document.title='pwned'</script><img src=x onerror=\"document.title='pwned'\">"
 COUNT = """addEventListener('securitypolicyviolation', ({ violatedDirective }) => {
@@ -140,6 +141,7 @@ def test_after_the_network_was_cut_a_room_has_no_gap(place: Place, guest: Visit)
         nothing_is_missing(tab, "before", "one", "two", "after")
 
 
+@pytest.mark.slow
 def test_after_a_restart_of_its_node_a_room_has_no_gap(place: Place, guest: Visit) -> None:
     with speaker(place, "Ferry") as (room, socket):
         tab = arrived(guest(), room, place.both[0].url)
@@ -164,7 +166,7 @@ def test_a_token_that_ran_out_in_sleep_is_renewed_and_nothing_is_missing(
         nothing_is_missing(tab, "in the night")
 
 
-@pytest.mark.parametrize("area", ["Account", "Rooms", "Console", "Administration"])
+@pytest.mark.parametrize("area", first_of(["Rooms", "Account", "Console", "Administration"], 1))
 def test_who_is_signed_out_elsewhere_is_told_so_in_every_area(
     area: str, place: Place, guest: Visit
 ) -> None:
@@ -185,6 +187,7 @@ def test_who_is_signed_out_elsewhere_is_told_so_in_every_area(
     expect(tab.at(".area")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_a_room_is_made_to_need_a_fresh_proof_and_asks_for_it(visitor: Visitor) -> None:
     tab = visitor.arrive("/#/rooms")
     page = tab.page
@@ -217,6 +220,7 @@ def prove(tab: Tab) -> None:
     expect(tab.page.get_by_role("dialog", name="Confirm that it is you")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_a_passkey_leads_to_the_area_that_was_asked_for(browser: Browser, server: Usher) -> None:
     context = browser.new_context()
     page = with_authenticator(context)

@@ -15,7 +15,7 @@ from tests.support.accessibility import low_contrast, nameless, repeated_ids, sp
 from tests.support.browser import Tab, Visit, Visitor, credentials_of
 from tests.support.foreign_site import foreign_site
 from tests.support.server import PASSWORD, Usher, address, usher, wait_until
-from tests.support.tools import need
+from tests.support.tools import first_of, need
 
 ROW_OF_ANOTHER = "#sessions li:not(:has(.here))"
 VIEWS = ["sign-in", "sign-up", "account", "console"]
@@ -141,6 +141,7 @@ def test_a_wrong_password_gets_the_same_message_as_an_unknown_address(visitor: V
         expect(tab.at("#sign-in")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_weak_password_gets_advice_at_the_field(visitor: Visitor) -> None:
     tab = visitor.open("/#sign-up")
     tab.sign_up(visitor.email, "password1")
@@ -153,6 +154,7 @@ def test_a_weak_password_gets_advice_at_the_field(visitor: Visitor) -> None:
     tab.joined()
 
 
+@pytest.mark.slow
 def test_an_empty_form_is_not_sent_and_says_what_is_missing(visitor: Visitor) -> None:
     tab = visitor.open("/#sign-up")
     expect(tab.at("#sign-up")).to_be_visible()
@@ -168,6 +170,7 @@ def test_an_empty_form_is_not_sent_and_says_what_is_missing(visitor: Visitor) ->
     assert calls == []
 
 
+@pytest.mark.slow
 def test_a_taken_address_is_explained(visitor: Visitor, visit: Visit) -> None:
     visitor.arrive()
     tab = visit().open("/#sign-up")
@@ -176,6 +179,7 @@ def test_a_taken_address_is_explained(visitor: Visitor, visit: Visit) -> None:
     expect(tab.at("#state")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_a_password_can_be_looked_at(visitor: Visitor) -> None:
     tab = visitor.open()
     tab.fill(in_password="secret")
@@ -208,6 +212,7 @@ def test_ending_another_session_closes_its_socket_and_no_other(
     assert mine.joined().session_id == session_id
 
 
+@pytest.mark.slow
 def test_a_device_is_seen_to_open_and_close_its_sockets(visitor: Visitor, visit: Visit) -> None:
     mine = visitor.arrive()
     theirs = visit()
@@ -423,6 +428,7 @@ def test_a_name_with_markup_in_it_is_only_text(visitor: Visitor) -> None:
     expect(tab.at("img")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_a_user_can_disconnect_and_connect_again(visitor: Visitor) -> None:
     tab = visitor.arrive()
     before = tab.session_id
@@ -447,6 +453,7 @@ def test_a_lost_network_is_found_and_left_behind(visitor: Visitor) -> None:
     tab.joined()
 
 
+@pytest.mark.slow
 def test_another_sign_in_in_the_same_browser_takes_the_page_over(
     visit: Visit, hasty_server: Usher
 ) -> None:
@@ -526,7 +533,7 @@ def show(visitor: Visitor, view: str) -> Page:
     return tab.page
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", first_of(VIEWS, 1))
 def test_everything_has_a_name_a_size_and_contrast_in_light_and_dark(
     visitor: Visitor, view: str
 ) -> None:
@@ -545,7 +552,7 @@ def test_everything_has_a_name_a_size_and_contrast_in_light_and_dark(
     expect(page.get_by_role("main")).to_have_count(1)
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", first_of(VIEWS, 1))
 def test_nothing_spills_over_the_side_of_a_small_screen(visitor: Visitor, view: str) -> None:
     page = show(visitor, view)
     for width in (320, 768, 1280):
@@ -570,6 +577,7 @@ def test_the_checks_above_see_a_page_that_is_wrong(visitor: Visitor) -> None:
     assert [check.__name__ for check in checks if not check(page)] == []
 
 
+@pytest.mark.slow
 def test_changes_are_announced_to_screen_readers(visitor: Visitor) -> None:
     tab = visitor.arrive()
     for place in ("#announce", "#toasts", "#sessions-status", "#password-form .form-done"):

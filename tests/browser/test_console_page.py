@@ -46,6 +46,7 @@ def copied(line: Locator, language: str) -> str:
     return str(text)
 
 
+@pytest.mark.slow
 def test_frames_are_found_by_words_and_by_direction(tab: Tab) -> None:
     tab.send("nonsense", '{"note": "needle"}')
     expect(lines(tab, "nonsense")).to_be_visible()
@@ -62,6 +63,7 @@ def test_frames_are_found_by_words_and_by_direction(tab: Tab) -> None:
     expect(lines(tab, "other-nonsense")).to_be_hidden()  # a filter also holds for what comes
 
 
+@pytest.mark.slow
 def test_paused_frames_wait_and_come_when_it_goes_on(tab: Tab) -> None:
     expect(lines(tab, "joined")).to_be_visible()
     tab.page.get_by_role("button", name="Pause").click()
@@ -73,6 +75,7 @@ def test_paused_frames_wait_and_come_when_it_goes_on(tab: Tab) -> None:
     expect(tab.at("#frames-note")).to_have_text("")
 
 
+@pytest.mark.slow
 def test_heartbeats_are_one_line_that_opens(tab: Tab) -> None:
     expect(lines(tab, "joined")).to_be_visible()
     tab.page.get_by_role("button", name="Clear").click()
@@ -158,6 +161,7 @@ def test_the_state_machine_marks_where_the_connection_is_and_how_it_came(tab: Ta
     expect(taken).to_have_attribute("data-way", "connecting joined")
 
 
+@pytest.mark.slow
 def test_the_time_of_heartbeats_is_a_plot_that_can_be_read_out(tab: Tab) -> None:
     for _ in range(2):
         tab.send("heartbeat")
@@ -217,6 +221,7 @@ def usable(page: Page) -> None:
     assert too_small(page) == []
 
 
+@pytest.mark.slow
 def test_an_open_frame_can_be_used_by_everybody(visitor: Visitor, tab: Tab) -> None:
     visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
     copied(sent(tab, "nonsense", json.dumps({"room": "x" * 300})), "JavaScript")

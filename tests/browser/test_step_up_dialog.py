@@ -58,6 +58,7 @@ def test_a_call_that_needs_a_step_up_continues_after_the_dialog(visitor: Visitor
     expect(tab.at("#notice-title")).to_have_text("Your account is deleted")
 
 
+@pytest.mark.slow
 def test_a_cancelled_step_up_has_no_effect(visitor: Visitor) -> None:
     tab = arrived_long_ago(visitor)
     tab.page.get_by_role("button", name="Delete my account").click()
@@ -101,6 +102,7 @@ def shown_well(tab: Tab, name: str) -> None:
         tab.page.screenshot(path=f"{folder}/{name}.png")
 
 
+@pytest.mark.slow
 def test_a_user_with_only_a_provider_signs_in_there_again(op: Provider, visitor: Visitor) -> None:
     tab = arrived_by_provider(op, visitor)
     grow_old(visitor, tab)

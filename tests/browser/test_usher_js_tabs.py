@@ -9,6 +9,7 @@ from tests.support.browser import Tab, Visit, Visitor, visitors
 from tests.support.foreign_site import foreign_site
 from tests.support.nodes import channel, let_in, put_out
 from tests.support.server import address, sign_up, usher, wait_until
+from tests.support.tools import first_of
 
 REFRESH = "/api/auth/refresh"
 HOLD = """() => new Promise((held) => {
@@ -59,7 +60,7 @@ def test_tabs_that_wait_for_each_other_renew_once(visitor: Visitor) -> None:
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("hours", [1, -1])
+@pytest.mark.parametrize("hours", first_of([1, -1], 1))
 def test_a_clock_that_was_wrong_once_stops_no_renewal(visitor: Visitor, hours: int) -> None:
     tab = visitor.arrive()
     tab.page.evaluate(
@@ -79,6 +80,7 @@ def test_a_clock_that_was_wrong_once_stops_no_renewal(visitor: Visitor, hours: i
         assert len(seen) == expected
 
 
+@pytest.mark.slow
 def test_the_page_shows_added_and_removed_rooms(visit: Visit) -> None:
     visitor = visit()
     ann, bob = sign_up(visitor.server), sign_up(visitor.server, email=(email := address()))
@@ -92,6 +94,7 @@ def test_the_page_shows_added_and_removed_rooms(visit: Visit) -> None:
     expect(rooms).not_to_contain_text(room)
 
 
+@pytest.mark.slow
 def test_a_page_of_an_allowed_origin_reads_how_long_to_wait(
     browser: Browser, database_kind: str
 ) -> None:
