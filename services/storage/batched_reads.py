@@ -129,7 +129,7 @@ class BatchedReads(Generic[Question, Answer]):
                 found = await self._database.read(self._read_many, [each for each, _ in some])
             except UsherError:
                 raise
-            except Exception:
+            except Exception:  # one row must not spoil the others; logged whole below
                 if len(some) > 1:
                     middle = len(some) // 2
                     groups += [some[middle:], some[:middle]]
