@@ -178,7 +178,7 @@ class LoginSessions:
         ).execute(db)
         signed_in = self.issue_within(db, Account.of(user), sid, now + self._lifetime, proven)
         self._on_opening(db, user.id, sid, method, now + self._lifetime)
-        displaced = self._displace(db, user, now)
+        displaced = self._displace(db, user, sid, now)
         return msgspec.structs.replace(signed_in, displaced=displaced, method=method)
 
     def issue_first_tokens_within(
@@ -204,9 +204,11 @@ class LoginSessions:
         proof = session_rows.proof_of(session)
         return self.issue_within(db, Account.of(user), session.id, until, proof)
 
-    def _displace(self, db: peewee.Database, user: User, now: float) -> tuple[Revocation, ...]:
+    def _displace(
+        self, db: peewee.Database, user: User, opened: str, now: float
+    ) -> tuple[Revocation, ...]:
         """End sessions over the limit, with the user's row locked."""
-        excess = session_rows.longest_unused(db, user, self._limit, now)
+        excess = session_rows.longest_unused(db, user, opened, self._limit, now)
         session_rows.mark_ended(db, [sid for sid, _ in excess], SESSION_LIMIT, now)
         return tuple(self._revocations.record_sessions(db, excess, SESSION_LIMIT))
 

@@ -82,20 +82,23 @@ def mark_ended(db: peewee.Database, sids: Sequence[str], reason: str, now: float
 
 
 def longest_unused(
-    db: peewee.Database, user: User, at_most: int, now: float
+    db: peewee.Database, user: User, opened: str, at_most: int, now: float
 ) -> list[tuple[str, str]]:
     """The sessions of a user over the limit, longest unused: their ids and the user's.
 
     Args:
         user: the row, locked, so that no other sign-in counts at the same time.
+        opened: the id of the session that is being opened. It counts, and it stays: by the times
+            alone it would be the oldest where the clock was set back.
+        at_most: how many stay.
     """
     if at_most < 1:
         raise ValueError("at least the session that is being opened stays")
     query: Any = (
         LoginSession.select(LoginSession.id)
-        .where(active_of(user.id, user.generation, now))
+        .where(active_of(user.id, user.generation, now) & (LoginSession.id != opened))
         .order_by(LoginSession.last_seen_at.desc(), LoginSession.created_at.desc(), LoginSession.id)
-        .offset(at_most)
+        .offset(at_most - 1)
     )
     return [(row.id, user.id) for row in query.execute(db)]
 

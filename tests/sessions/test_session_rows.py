@@ -273,6 +273,23 @@ async def test_the_session_least_recently_used_is_evicted_with_its_sockets_and_i
         assert logins[1].claims.sid in caplog.text
 
 
+@pytest.mark.parametrize("seconds", [0, -3600])
+@pytest.mark.gen_test
+async def test_the_session_that_is_opened_stays_whatever_the_clock_says(
+    database_url: str, seconds: float
+) -> None:
+    settings = msgspec.structs.replace(settings_of_tests(), max_sessions_per_user=3)
+    async with node(database_url, settings=settings) as parts:
+        user = await parts.user()
+        for _ in range(3):
+            await parts.signed_in(user)
+        parts.clock.forward(seconds)
+        for _ in range(6):
+            login = await parts.signed_in(user)
+            assert len(login.displaced) == 1
+            assert login.claims.sid in {each.id for each in await parts.login_sessions.active(user)}
+
+
 @pytest.mark.gen_test(timeout=60)
 async def test_a_user_far_above_the_limit_is_reduced_to_it_at_once(
     database_url: str,

@@ -165,8 +165,7 @@ class OwnTokens:
             raise
         except (OSError, asyncio.TimeoutError) as error:
             raise Unreachable(f"get_token: {type(error).__name__}") from error
-        # Whatever the app's function raises is reported, and not retried.
-        except Exception as error:
+        except Exception as error:  # the app's function: reported, and not retried
             raise Misuse(f"get_token threw {type(error).__name__}") from error
         if not isinstance(found, str) or not found:  # type: ignore[redundant-expr] # the app's
             raise Misuse(
