@@ -107,6 +107,5 @@ async def _checked(target: Target, people: People, case: Case, provider: Provide
 
 
 async def _closed(stack: AsyncExitStack) -> None:
-    # A connection that does not close is no case of its own.
-    with suppress(Exception):
+    with suppress(Exception):  # a connection that does not close is no case of its own
         await asyncio.wait_for(stack.aclose(), CLOSE_SECONDS)

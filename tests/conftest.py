@@ -22,6 +22,7 @@ from hypothesis import settings
 from tornado.ioloop import IOLoop
 from xdist.scheduler import LoadFileScheduling
 
+from services.event_loop.tasks import end_tasks
 from tests.support.databases import (
     KINDS,
     bring_up,
@@ -112,11 +113,7 @@ def io_loop() -> Iterator[IOLoop]:
 
 
 def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.run_until_complete(end_tasks(*asyncio.all_tasks(loop)))
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from benchmarks.machine import find_store
+from services.event_loop.tasks import end_tasks
 from tests.support.databases import kinds, slow
 from tests.support.nodes import channel, let_in
 from tests.support.preloaded import run_command
@@ -173,9 +174,7 @@ async def test_a_killed_process_comes_back_and_the_sockets_of_the_other_go_on(tw
             task = ended.pop()
             assert task.result() == 1006
             del reading[task]
-        for task in reading:
-            task.cancel()
-        await asyncio.gather(*reading, return_exceptions=True)
+        await end_tasks(*reading)
         assert len(reading) == first
         for socket in reading.values():
             assert (await ask(socket, "heartbeat"))["ok"]

@@ -16,6 +16,7 @@ from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
 
+from services.event_loop.tasks import end_tasks
 from tests.support.server import PATIENCE, wait_until
 
 USER, PASSWORD = "usher", "p@ss/word of the mail server"
@@ -181,10 +182,7 @@ def mail_server(
 async def _stop(server: asyncio.Server) -> None:
     server.close()
     mine = asyncio.current_task()
-    tasks = [task for task in asyncio.all_tasks() if task is not mine]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await end_tasks(*(task for task in asyncio.all_tasks() if task is not mine))
 
 
 class Mailbox:

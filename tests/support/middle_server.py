@@ -16,6 +16,7 @@ from tornado import httpserver, netutil, web, websocket
 from websockets.asyncio.client import ClientConnection
 from websockets.typing import Origin, Subprotocol
 
+from services.event_loop.tasks import end_tasks
 from tests.support.server import PATIENCE
 
 Json = dict[str, Any]
@@ -232,9 +233,7 @@ class _Socket(websocket.WebSocketHandler):
 
     async def let_go(self) -> None:
         """End both connections."""
-        if self._pump is not None:
-            self._pump.cancel()
-            await asyncio.gather(self._pump, return_exceptions=True)
+        await end_tasks(self._pump)
         if self._server is not None:
             await self._server.close()
         self.close()

@@ -18,6 +18,7 @@ from typing import Any
 
 from tornado import httpserver, netutil, web, websocket
 
+from services.event_loop.tasks import end_tasks
 from tests.support.server import PATIENCE
 
 Json = dict[str, Any]
@@ -326,10 +327,7 @@ class ScriptedUsher:
 
     async def _end(self, server: httpserver.HTTPServer) -> None:
         await server.close_all_connections()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*(asyncio.all_tasks() - {asyncio.current_task()}))
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

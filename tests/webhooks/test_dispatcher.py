@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from services.errors import DatabaseUnavailable
+from services.event_loop.tasks import end_tasks
 from services.metrics import Metrics
 from services.outbox import SocketJoinedEvent
 from services.webhooks import deliveries, records
@@ -63,8 +64,7 @@ async def dispatching(
     try:
         yield one
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
         await one.close()
 
 
