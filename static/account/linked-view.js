@@ -1,6 +1,6 @@
 /** "Linked accounts": accounts at providers that sign this user in. */
 
-import { byId, make, setText, timeElement } from '../dom.js';
+import { byId, inOrder, make, setText, timeElement } from '../dom.js';
 import { markField, onSubmit, resetForm, showFormError } from '../forms.js';
 import { home } from '../here.js';
 
@@ -11,6 +11,7 @@ export class LinkedView {
   /** @type {any[]} */ #items = [];
   #hasPassword = true;
   #shown = '';
+  #order = inOrder();
   #chosen = ''; // the provider that is being linked
   #asked = ''; // the one that was, before the page was left for it
 
@@ -51,9 +52,10 @@ export class LinkedView {
   }
 
   async load() {
+    const isNewest = this.#order();
     try {
       const [answer] = await Promise.all([this.api.linked(), this.providers.ready()]);
-      if (!this.#running) return;
+      if (!this.#running || !isNewest()) return;
       this.#items = answer.items;
       this.#hasPassword = answer.has_password;
       this.show();
