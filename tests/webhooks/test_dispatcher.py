@@ -51,10 +51,10 @@ class Looking(Dispatcher):
         self.looks += 1
 
     async def looked(self) -> None:
-        """Wake it, and wait until it has looked."""
+        """Wake it, and wait until it has looked: one look may be under way already."""
         looks = self.looks
         self.wake()
-        await until(lambda: self.looks > looks)
+        await until(lambda: self.looks > looks + 1)
 
 
 @asynccontextmanager
