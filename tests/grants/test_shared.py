@@ -277,7 +277,7 @@ def test_open_channels_are_counted_exactly_when_many_open_at_once(database_url: 
             channels._shares = Shares(channels=100, given=100, given_to_one=2, opened=4)
             one = await parts.user("One")
             made = [(await channels.create(one, f"C{n}")).id for n in range(6)]
-            calls = [channels.update(one, c, private=False) for c in made]
+            calls: list[Any] = [channels.update(one, c, private=False) for c in made]
             calls += [channels.create(one, f"P{n}", private=False) for n in range(6)]
             opened = await outcomes(*calls)
             return sum(not isinstance(each, BaseException) for each in opened)
