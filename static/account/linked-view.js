@@ -10,6 +10,7 @@ export class LinkedView {
   #running = false;
   /** @type {any[]} */ #items = [];
   #hasPassword = true;
+  #known = false; // what is linked: until then nothing is offered
   #shown = '';
   #order = inOrder();
   #chosen = ''; // the provider that is being linked
@@ -44,6 +45,7 @@ export class LinkedView {
     this.#running = false;
     this.#items = [];
     this.#hasPassword = true;
+    this.#known = false;
     this.#shown = '';
     this.#close();
     for (const id of ['linked', 'password']) byId(id).hidden = true;
@@ -58,6 +60,7 @@ export class LinkedView {
       if (!this.#running || !isNewest()) return;
       this.#items = answer.items;
       this.#hasPassword = answer.has_password;
+      this.#known = true;
       this.show();
       this.#cameBack();
     } catch (problem) {
@@ -80,7 +83,7 @@ export class LinkedView {
 
   /** Shows what is known; also to be called when the session's provider has become known. */
   show() {
-    if (!this.#running) return;
+    if (!this.#running || !this.#known) return;
     const unlinked = this.providers.items.filter(({ name }) => (
       !this.#items.some(({ provider }) => provider === name)));
     byId('linked').hidden = !this.#items.length && !unlinked.length;
