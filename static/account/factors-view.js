@@ -1,6 +1,6 @@
 /** "Sign-in security": the authenticator app with its recovery codes, and passkeys. */
 
-import { make, setText, timeElement } from '../dom.js';
+import { inOrder, make, setText, timeElement } from '../dom.js';
 import { markField, onSubmit } from '../forms.js';
 import { copyButton } from '../ui.js';
 import { update } from '../update.js';
@@ -8,6 +8,7 @@ import { canUsePasskeys, newPasskey, rememberPasskey } from '../passkey.js';
 
 export class FactorsView {
   #generation = 0; // of what is shown: an answer that comes late belongs to somebody else
+  #order = inOrder();
 
   /** @param {import('../api.js').Api} api  @param {Element} place
    *  @param {() => void} ended the session is over */
@@ -43,9 +44,10 @@ export class FactorsView {
 
   async #load() {
     const generation = this.#generation;
+    const isNewest = this.#order();
     try {
       const [totp, { items }] = await Promise.all([this.api.totp(), this.api.passkeys()]);
-      if (generation !== this.#generation) return;
+      if (generation !== this.#generation || !isNewest()) return;
       this.#showApp(totp);
       update(this.keys, items.map((/** @type {any} */ one) => this.#key(one)));
     } catch (problem) {

@@ -1,6 +1,6 @@
 /** "Linked accounts": accounts at providers that sign this user in. */
 
-import { byId, make, setText, timeElement } from '../dom.js';
+import { byId, inOrder, make, setText, timeElement } from '../dom.js';
 import { markField, onSubmit, resetForm, showFormError } from '../forms.js';
 import { home } from '../here.js';
 import { update } from '../update.js';
@@ -11,7 +11,9 @@ export class LinkedView {
   #running = false;
   /** @type {any[]} */ #items = [];
   #hasPassword = true;
+  #known = false; // what is linked: until then nothing is offered
   #shown = '';
+  #order = inOrder();
   #chosen = ''; // the provider that is being linked
   #asked = ''; // the one that was, before the page was left for it
 
@@ -45,6 +47,7 @@ export class LinkedView {
     this.#running = false;
     this.#items = [];
     this.#hasPassword = true;
+    this.#known = false;
     this.#shown = '';
     this.#close();
     for (const id of ['linked', 'password']) byId(id).hidden = true;
@@ -53,12 +56,14 @@ export class LinkedView {
   }
 
   async load() {
+    const isNewest = this.#order();
     try {
       const [answer] = await Promise.all([this.api.linked(), this.providers.ready(),
         this.on.known()]); // or a row would grow, and move the buttons below it
-      if (!this.#running) return;
+      if (!this.#running || !isNewest()) return;
       this.#items = answer.items;
       this.#hasPassword = answer.has_password;
+      this.#known = true;
       this.show();
       this.#cameBack();
     } catch (problem) {
@@ -81,7 +86,7 @@ export class LinkedView {
 
   /** Shows what is known; also to be called when the session's provider has become known. */
   show() {
-    if (!this.#running) return;
+    if (!this.#running || !this.#known) return;
     const unlinked = this.providers.items.filter(({ name }) => (
       !this.#items.some(({ provider }) => provider === name)));
     byId('linked').hidden = !this.#items.length && !unlinked.length;

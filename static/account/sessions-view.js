@@ -1,6 +1,6 @@
 /** Where this account is signed in, as devices, and the way to end it. */
 
-import { byId, make, setText, timeElement } from '../dom.js';
+import { byId, inOrder, make, setText, timeElement } from '../dom.js';
 import { update } from '../update.js';
 import { deviceText, endText, providerOf } from '../words.js';
 import { deviceIcon } from './device-icon.js';
@@ -14,6 +14,7 @@ export class SessionsView {
   /** @type {any} */ #timer = 0; // "2 min ago" has to move on
   /** @type {any[]} */ #items = [];
   #shown = '';
+  #asked = inOrder();
   /** The provider that this session came of, or ''; '' also while that is not known yet. */
   provider = '';
   /** When that is known, or cannot be. */
@@ -51,12 +52,14 @@ export class SessionsView {
   }
 
   async load() {
+    const isNewest = this.#asked();
     try {
       const { items } = await this.api.sessions();
-      if (!this.#running) return;
+      if (!this.#running || !isNewest()) return;
       this.#show(items);
       const ended = await this.api.endedSessions();
-      if (this.#running) this.#showEnded(ended.items);
+      if (!this.#running || !isNewest()) return;
+      this.#showEnded(ended.items);
       setText(byId('sessions-error'), '');
     } catch (problem) {
       this.#fail(problem);

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Response, expect
 
 from tests.browser.test_step_up_dialog import grow_old
 from tests.support.browser import Tab, Visitor, pressing, visitors
@@ -15,6 +16,7 @@ from tests.support.nodes import nodes
 from tests.support.provider import provider
 from tests.support.server import (
     PASSWORD,
+    PATIENCE,
     Client,
     Usher,
     free_port,
@@ -350,6 +352,32 @@ def test_a_webhook_is_tested_and_its_events_are_sent_again(page: Page) -> None:
         page.get_by_role("button", name="Delete").click()
         confirm(page, "Delete this webhook?", "Delete", receiver.url)
         expect(page.get_by_role("heading", name="No webhooks")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_a_delivery_that_takes_its_time_is_shown_when_it_has_come(page: Page) -> None:
+    with webhook_receiver() as receiver:
+        come = threading.Event()
+        receiver.answer = lambda *_: 204 if come.wait(PATIENCE) else 500
+        go(page, "Webhooks")
+        page.get_by_role("button", name="Add a webhook").click()
+        form = page.get_by_role("dialog", name="Add a webhook")
+        form.get_by_label("Address").fill(receiver.url)
+        form.get_by_role("button", name="Add", exact=True).click()
+        page.get_by_role("button", name="Done").click()
+        page.get_by_role("link", name=receiver.url).click()
+        expect(page.get_by_role("heading", name="No deliveries")).to_be_visible()
+        reads: list[Response] = []
+        is_read = re.compile("/deliveries$")
+        page.on("response", lambda one: reads.append(one) if is_read.search(one.url) else None)
+        page.get_by_role("button", name="Send a test event").click()
+        row = page.locator("tbody tr", has_text="webhook.test")
+        expect(row).to_contain_text("waiting")
+        wait_until(lambda: page.title() and len(reads) >= 3)  # at once, soon, and again
+        come.set()
+        expect(row).to_contain_text("delivered HTTP 204")
+        page.get_by_role("button", name="Delete").click()
+        confirm(page, "Delete this webhook?", "Delete", receiver.url)
 
 
 @pytest.mark.slow

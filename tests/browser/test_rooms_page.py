@@ -150,7 +150,9 @@ def test_rights_are_given_and_taken_and_a_member_leaves(visit: Visit) -> None:
     add(ada, other.email)
     grace.at("#room-list a", "Hall").click()
     ada.get_by_role("button", name="People and settings").click()
-    ada.get_by_role("dialog").get_by_role("combobox").select_option("read")
+    with ada.expect_response(lambda answer: answer.request.method == "PUT") as given:
+        ada.get_by_role("dialog").get_by_role("combobox").select_option("read")
+    assert given.value.ok
     ada.get_by_role("dialog").get_by_role("button", name="Close").click()
     grace.page.get_by_label("Message to Hall").fill("May I?")
     grace.page.keyboard.press("Enter")
