@@ -3,6 +3,7 @@
 import { inOrder, make, setText, timeElement } from '../dom.js';
 import { markField, onSubmit } from '../forms.js';
 import { copyButton } from '../ui.js';
+import { update } from '../update.js';
 import { canUsePasskeys, newPasskey, rememberPasskey } from '../passkey.js';
 
 export class FactorsView {
@@ -48,7 +49,7 @@ export class FactorsView {
       const [totp, { items }] = await Promise.all([this.api.totp(), this.api.passkeys()]);
       if (generation !== this.#generation || !isNewest()) return;
       this.#showApp(totp);
-      this.keys.replaceChildren(...items.map((/** @type {any} */ one) => this.#key(one)));
+      update(this.keys, items.map((/** @type {any} */ one) => this.#key(one)));
     } catch (problem) {
       if (generation === this.#generation) this.#failed(problem);
     }
@@ -76,13 +77,13 @@ export class FactorsView {
    *  @param {boolean} [reload] */
   #button(id, text, act, reload) {
     const button = make('button', { type: 'button', class: 'plain', id }, text);
-    button.addEventListener('click', () => this.#act(act, reload));
+    button.onclick = () => this.#act(act, reload);
     return button;
   }
 
   /** @param {{enabled: boolean, recovery_codes_left: number}} state */
   #showApp({ enabled, recovery_codes_left: left }) {
-    this.app.replaceChildren(make('p', {}, enabled
+    update(this.app, [make('p', {}, enabled
       ? `Your authenticator app is on. Recovery codes left: ${left}.`
       : 'With an authenticator app, your password alone signs nobody in.'),
     make('div', { class: 'row ways' }, ...(enabled ? [
@@ -90,7 +91,7 @@ export class FactorsView {
         this.#showCodes((await this.api.newRecoveryCodes()).recovery_codes);
       }, false),
       this.#button('remove-totp', 'Remove the app', () => this.api.removeTotp()),
-    ] : [this.#button('add-totp', 'Set up an app', () => this.#begin(), false)])));
+    ] : [this.#button('add-totp', 'Set up an app', () => this.#begin(), false)]))]);
   }
 
   async #begin() {
@@ -142,10 +143,11 @@ export class FactorsView {
       make('p', {}, 'Added ', timeElement(made)));
     const rename = make('button', { type: 'button', class: 'plain', id: `rename-${id}` }, 'Rename',
       make('span', { class: 'unseen' }, ` ${name}`));
-    rename.addEventListener('click', () => this.#rename(shown, id, name));
+    rename.onclick = (/** @type {any} */ { currentTarget }) => (
+      this.#rename(currentTarget.closest('li').firstElementChild, id, name));
     const remove = this.#button(`remove-${id}`, 'Remove', () => this.api.removePasskey(id));
     remove.append(make('span', { class: 'unseen' }, ` ${name}`));
-    return make('li', {}, shown, make('div', { class: 'row' }, rename, remove));
+    return make('li', { 'data-key': id }, shown, make('div', { class: 'row' }, rename, remove));
   }
 
   /** @param {Element} shown  @param {string} id  @param {string} name */

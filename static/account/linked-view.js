@@ -3,6 +3,7 @@
 import { byId, inOrder, make, setText, timeElement } from '../dom.js';
 import { markField, onSubmit, resetForm, showFormError } from '../forms.js';
 import { home } from '../here.js';
+import { update } from '../update.js';
 
 const CAME_BACK = '#link='; // how the address ends when a linking comes back from a provider
 
@@ -17,9 +18,10 @@ export class LinkedView {
   #asked = ''; // the one that was, before the page was left for it
 
   /** @param {import('../api.js').Api} api  @param {import('../providers.js').Providers} providers
-   *  @param {{leaving: (reason: string) => void, ended: () => void, provider: () => string}} on
+   *  @param {{leaving: (reason: string) => void, ended: () => void, provider: () => string,
+   *    known: () => Promise<void>}} on
    *    `leaving`: why this session ends, should it end now, or ''; `ended`: it is over;
-   *    `provider`: the one that it came of, or '' */
+   *    `provider`: the one that it came of, or ''; `known`: that has been found out */
   constructor(api, providers, on) {
     this.api = api;
     this.providers = providers;
@@ -56,7 +58,8 @@ export class LinkedView {
   async load() {
     const isNewest = this.#order();
     try {
-      const [answer] = await Promise.all([this.api.linked(), this.providers.ready()]);
+      const [answer] = await Promise.all([this.api.linked(), this.providers.ready(),
+        this.on.known()]); // or a row would grow, and move the buttons below it
       if (!this.#running || !isNewest()) return;
       this.#items = answer.items;
       this.#hasPassword = answer.has_password;
@@ -92,24 +95,21 @@ export class LinkedView {
       [minute, this.#items, unlinked, this.#hasPassword, this.on.provider()]);
     if (shown === this.#shown) return;
     this.#shown = shown;
-    const focused = document.activeElement?.closest?.('#linked button')?.textContent;
-    byId('linked-list').replaceChildren(...this.#items.map((item) => this.#row(item)));
-    byId('link-choices').replaceChildren(...unlinked.map((item) => this.#choice(item)));
+    const title = byId('linked-title');
+    update(byId('linked-list'), this.#items.map((item) => this.#row(item)), title);
+    update(byId('link-choices'), unlinked.map((item) => this.#choice(item)), title);
     byId('link-choices').hidden = !byId('link-form').hidden || !unlinked.length;
-    if (!focused) return;
-    const buttons = [...byId('linked').querySelectorAll('button')];
-    (buttons.find(({ textContent }) => textContent === focused) ?? byId('linked-title')).focus();
   }
 
   /** @param {any} item  @returns {HTMLLIElement} */
   #row({ provider, title, email, linked_at, last_used_at }) {
     const button = make('button', { type: 'button', class: 'plain' }, 'Unlink',
       make('span', { class: 'unseen' }, ` ${title}`));
-    button.addEventListener('click', () => this.#unlink(provider, title));
+    button.onclick = () => this.#unlink(provider, title);
     const here = this.on.provider() === provider;
     const hint = this.#onlyWay(provider) ? 'It is your only way in, so it stays until there is another.'
       : here ? 'You came in by it: unlinking it signs you out.' : '';
-    return make('li', {}, make('div', {},
+    return make('li', { 'data-key': provider }, make('div', {},
       make('strong', {}, title),
       make('p', {}, email),
       make('p', {}, 'Linked ', timeElement(linked_at), ' · last used ', timeElement(last_used_at)),
@@ -128,7 +128,7 @@ export class LinkedView {
   #choice({ name, title }) {
     const button = make('button', { type: 'button', class: 'plain', 'data-provider': name },
       `Link ${title}`);
-    button.addEventListener('click', () => this.#choose(name, button));
+    button.onclick = (/** @type {any} */ { currentTarget }) => this.#choose(name, currentTarget);
     return button;
   }
 

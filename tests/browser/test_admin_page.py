@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Response, expect
 
 from tests.browser.test_step_up_dialog import grow_old
-from tests.support.browser import Tab, Visitor, visitors
+from tests.support.browser import Tab, Visitor, pressing, visitors
 from tests.support.checks import rows as written
 from tests.support.nodes import nodes
 from tests.support.provider import provider
@@ -29,6 +29,7 @@ from tests.support.sign_in import settings_for
 from tests.support.webhook_receiver import webhook_receiver
 
 SCRIPT = "<img src=x onerror=\"document.title='pwned'\">"
+SEARCH = "(field, text) => { field.value = text; field.dispatchEvent(new Event('change')); }"
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +177,39 @@ def test_a_role_changes_and_somebody_is_signed_out(page: Page, visitor: Visitor)
     confirm(page, "Sign Ada out everywhere?", "Sign out everywhere", "They can sign in again")
     expect(tab.at("#notice")).to_be_visible()
     expect(page.locator(".admin-page")).to_contain_text("Not signed in anywhere.")
+
+
+@pytest.mark.slow
+def test_a_question_is_asked_though_sockets_open_during_the_press(
+    page: Page, visitor: Visitor
+) -> None:
+    visitor.arrive()
+    find_user(page, visitor.email)
+    expect(page.locator(".admin-page")).to_contain_text("1 session, 1 open socket")
+    with pressing(page.get_by_role("button", name="Disable")):
+        visitor.open().joined()
+        expect(page.locator(".admin-page")).to_contain_text("1 session, 2 open sockets")
+    dialog = page.get_by_role("dialog", name="Disable Ada?")
+    expect(dialog).to_contain_text("2 open sockets close at once")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Disable")).to_be_focused()
+
+
+@pytest.mark.slow
+def test_a_user_is_opened_though_the_list_is_read_anew_during_the_press(
+    page: Page, server: Usher
+) -> None:
+    user = sign_up(server)
+    go(page, "Users")
+    search = page.get_by_label("Search by name, e-mail address or id")
+    search.fill(user.user["email"])
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(1)
+    with pressing(rows.get_by_role("link")):
+        assert user.call("PATCH", "/api/auth/me", {"name": "Bea"}).status == 200
+        search.evaluate(SEARCH, user.user["email"][:-1])
+        expect(rows.get_by_role("link")).to_have_text("Bea")
+    expect(page.get_by_role("heading", level=2, name="Bea")).to_be_visible()
 
 
 def test_the_last_administrator_cannot_be_taken_away(page: Page, admin: Visitor) -> None:

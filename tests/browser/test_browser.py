@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import APIResponse, Page, Route, expect
 
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
-from tests.support.browser import Tab, Visit, Visitor, credentials_of
+from tests.support.browser import Tab, Visit, Visitor, credentials_of, pressing
 from tests.support.foreign_site import foreign_site
 from tests.support.server import PASSWORD, Usher, address, usher, wait_until
 from tests.support.tools import first_of, need
@@ -228,6 +228,21 @@ def test_a_device_is_seen_to_open_and_close_its_sockets(visitor: Visitor, visit:
     expect(mine.at("#sessions li")).to_have_count(1)
     mine.page.get_by_text("Recently ended").click()
     expect(mine.at("#ended-list li")).to_contain_text("Signed out")
+
+
+def test_a_device_is_signed_out_though_its_row_changes_during_the_press(
+    visitor: Visitor, visit: Visit
+) -> None:
+    mine = visitor.arrive()
+    theirs = visit()
+    tab = theirs.arrive_as(visitor.email)
+    row = mine.at(ROW_OF_ANOTHER)
+    expect(row.locator(".live")).to_have_text("1 open socket")
+    with pressing(row.get_by_role("button")):
+        theirs.open().joined()
+        expect(row.locator(".live")).to_have_text("2 open sockets")
+    expect(tab.at("#notice-title")).to_have_text("You were signed out")
+    expect(mine.at("#sessions li")).to_have_count(1)
 
 
 @pytest.mark.slow

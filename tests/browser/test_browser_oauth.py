@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from services.providers.registry import usual_title
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
-from tests.support.browser import Tab, Visit, Visitor, credentials_of
+from tests.support.browser import Tab, Visit, Visitor, credentials_of, pressing
 from tests.support.checks import rows
 from tests.support.github import github
 from tests.support.practice_provider import STYLES, PracticeProvider, practice_provider
@@ -373,6 +373,26 @@ def test_unlinking_removes_the_method_and_leaves_this_session(
     expect(tab.page.get_by_role("button", name="Link Campus")).to_be_visible()
     assert tab.joined().session_id == before
     wait_until(lambda: tab.page.title() and op.revoked)
+
+
+@pytest.mark.slow
+def test_an_account_is_unlinked_though_its_row_changes_during_the_press(
+    visitor: Visitor, op: Provider
+) -> None:
+    tab = visitor.arrive()
+    link(tab, "Campus")
+    row = tab.at("#linked-list li", "Campus")
+    fresh = address()
+    with pressing(row.get_by_role("button")):
+        rows(
+            visitor.server,
+            "UPDATE identities SET email = ? WHERE email = ?",
+            fresh,
+            op.user["email"],
+        )
+        tab.page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+        expect(row).to_contain_text(fresh)
+    expect(tab.at("#linked-status")).to_have_text("Campus is unlinked.")
 
 
 @pytest.mark.slow
