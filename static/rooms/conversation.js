@@ -27,6 +27,7 @@ export class Conversation {
   #drawn = 0;
   #timer = 0;
   #ended = false;
+  #next = false; // somebody wants to send what stands there now
   /** @type {WeakMap<Element, string>} which line an element shows */ #keys = new WeakMap();
 
   /** @param {HTMLElement} place  @param {import('../app.js').App} app
@@ -241,7 +242,11 @@ export class Conversation {
 
   async #send() {
     const text = this.text.value.trim();
-    if (!text || this.text.readOnly || this.form.dataset.busy) return;
+    if (!text || this.text.readOnly) return;
+    if (this.form.dataset.busy) {
+      this.#next = true; // the answer to the one before may be on its way for long
+      return;
+    }
     this.form.dataset.busy = 'yes';
     setText(this.error, '');
     try {
@@ -255,6 +260,9 @@ export class Conversation {
     } finally {
       delete this.form.dataset.busy;
       this.text.focus();
+      const next = this.#next && this.text.value.trim() !== text;
+      this.#next = false;
+      if (next) this.#send();
     }
   }
 }

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from typing import Any
+
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, WebSocketRoute, expect
 
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
 from tests.support.browser import Tab, Visit, pressing
+from tests.support.server import wait_until
 
 SCRIPT = "<img src=x onerror=\"document.title='pwned'\">"
 
@@ -57,6 +62,39 @@ def test_two_people_talk_see_each_other_and_what_is_unread(visit: Visit) -> None
     grace.area("Rooms")
     expect(grace.at("#lines")).to_contain_text("Yes.")
     assert "pwned" not in ada.title() + grace.page.title()
+
+
+@pytest.mark.slow
+def test_what_is_sent_before_the_answer_to_the_one_before_is_sent_after_it(visit: Visit) -> None:
+    visitor = visit()
+    held: list[Callable[[], None]] = []
+    late: list[bool] = []
+
+    def between(socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+
+        def heard(frame: Any) -> None:
+            if late and '"reply"' in frame:
+                held.append(lambda: socket.send(frame))
+            else:
+                socket.send(frame)
+
+        server.on_message(heard)
+
+    visitor.context.route_web_socket(re.compile("/ws"), between)
+    page = opened(visitor.arrive("/#/rooms"), "Stairs")
+    say(page, "Stairs", "Zero")
+    expect(page.get_by_label("Message to Stairs")).to_have_value("")
+    late.append(True)
+    say(page, "Stairs", "One")
+    page.get_by_label("Message to Stairs").fill("Two")
+    page.keyboard.press("Enter")
+    wait_until(lambda: page.title() and held)
+    late.clear()
+    for frame in held:
+        frame()
+    expect(page.locator("#lines .said")).to_have_text(["Zero", "One", "Two"])
+    expect(page.get_by_label("Message to Stairs")).to_have_value("")
 
 
 def test_unread_messages_are_counted_until_their_room_is_opened(
