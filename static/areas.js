@@ -19,6 +19,7 @@
 
 import { byId, make } from './dom.js';
 import { emptyState } from './ui.js';
+import { update } from './update.js';
 
 /** @type {Area[]} the first one is shown where the address names none */
 export const AREAS = [
@@ -56,7 +57,7 @@ export class Areas {
 
   /** Shows the links that this user has. */
   start() {
-    this.links.replaceChildren(...this.#mine().map(({ name, title }) => (
+    update(this.links, this.#mine().map(({ name, title }) => (
       make('a', { href: `#/${name}`, 'data-area': name }, title))));
     this.links.hidden = false;
   }

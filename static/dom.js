@@ -50,3 +50,19 @@ export function timeElement(epoch) {
   const date = new Date(epoch * 1000);
   return make('time', { datetime: date.toISOString(), title: date.toLocaleString() }, ago(epoch));
 }
+
+/** For what is asked for again while an answer is on its way: answers may overtake each other.
+ *  @returns {() => () => boolean} to be called before asking; it gives what tells afterwards
+ *    whether the answer may be shown: not once one that was asked for later has been */
+export function inOrder() {
+  let asked = 0;
+  let shown = 0;
+  return () => {
+    const turn = ++asked;
+    return () => {
+      if (turn < shown) return false;
+      shown = turn;
+      return true;
+    };
+  };
+}

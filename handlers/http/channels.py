@@ -119,7 +119,7 @@ class ChannelHandler(ForChannels):
         access="channels",
         body=ChangeChannel,
         answer=ChannelDetails,
-        errors=(NotFound, Forbidden, StepUpNeeded),
+        errors=(NotFound, Forbidden, StepUpNeeded, TooManyChannels),
         audit="channel.changed",
     )
     async def patch(self, channel_id: str, body: ChangeChannel) -> ChannelDetails:

@@ -16,6 +16,10 @@ import msgspec
 MAX_DIGITS = 19
 """The maximum of each half of an id: Redis stores 64 bits."""
 MAX_NUMBER = 10**MAX_DIGITS - 1
+LARGE_BYTES = 1024
+"""Messages above this count for the bytes of their sender. The number of the others limits them."""
+SENDER_BYTES = 1024 * 1024
+"""What a room's log keeps of one sender's large messages, unless the settings say otherwise."""
 
 
 class LoggedMessage(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from services.bus.bus import BusListener, LoggedMessage, Window, id_order
+from services.bus.bus import LARGE_BYTES, SENDER_BYTES, BusListener, LoggedMessage, Window, id_order
 from services.errors import StoreUnavailable
 
 
@@ -20,23 +20,44 @@ class _Entry(NamedTuple):
 class _Log:
     """One room's log."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, sender_bytes: int) -> None:
         self.entries: list[_Entry] = []
-        self._size = size
+        self._size, self._sender_bytes = size, sender_bytes
         self.count = 0
         self.last_order = (0, 0)
 
     def add(self, sender: str, message: LoggedMessage) -> None:
-        """Append a message, and remove one if the log is full."""
+        """Append a message, and remove one if the log is full, and those beyond the sender's
+        bytes."""
         self.count += 1
         self.entries.append(_Entry(self.count, sender, message))
         if len(self.entries) > self._size:
             own = [n for n, entry in enumerate(self.entries) if sender and entry.sender == sender]
             del self.entries[own[0] if len(own) > max(1, self._size // 2) else 0]
+        if sender and len(message.body) > LARGE_BYTES:
+            self._limit_bytes(sender)
+
+    def _limit_bytes(self, sender: str) -> None:
+        """Remove the oldest large messages of a sender beyond the sender's bytes, but not the
+        newest."""
+        sizes = [
+            (n, len(entry.message.body))
+            for n, entry in enumerate(self.entries)
+            if entry.sender == sender and len(entry.message.body) > LARGE_BYTES
+        ]
+        excess = sum(size for _, size in sizes) - self._sender_bytes
+        removed = set[int]()
+        for n, size in sizes[:-1]:
+            if excess <= 0:
+                break
+            removed.add(n)
+            excess -= size
+        if removed:
+            self.entries = [e for n, e in enumerate(self.entries) if n not in removed]
 
 
 class MemoryBus:
-    """`Bus` within one process. `keep_messages` and `keep_seconds` are as for RedisBus."""
+    """`Bus` within one process. The arguments are as for RedisBus."""
 
     keeps_order = True
     epoch, in_time = "", True
@@ -46,7 +67,9 @@ class MemoryBus:
         keep_messages: int,
         keep_seconds: float,
         clock: Callable[[], float] = time.time,
+        sender_bytes: int = SENDER_BYTES,
     ) -> None:
+        self._sender_bytes = sender_bytes
         self._size, self._keep_ms, self._clock = keep_messages, int(keep_seconds * 1000), clock
         self._logs: dict[str, _Log] = {}
         self._subscribed: set[str] = set()
@@ -62,7 +85,7 @@ class MemoryBus:
         self._subscribed.discard(room)
 
     def keep(self, room: str, body: bytes, sender: str = "") -> asyncio.Future[str]:
-        log = self._logs.setdefault(room, _Log(self._size))
+        log = self._logs.setdefault(room, _Log(self._size, self._sender_bytes))
         now = int(self._clock() * 1000)
         last, number = log.last_order
         log.last_order = (now, 0) if now > last else (last, number + 1)

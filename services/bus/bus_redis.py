@@ -12,13 +12,14 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any
 
-from services.bus.bus import BusListener, LoggedMessage, Window, id_order
+from services.bus.bus import LARGE_BYTES, SENDER_BYTES, BusListener, LoggedMessage, Window, id_order
 from services.bus.log_clock import TOLERANCE_MS, LogClock
 from services.bus.log_keys import (
     EPOCH_KEY,
     EPOCH_MS,
     channel,
     count_key,
+    large_key,
     log_key,
     sender_key,
     touch_key,
@@ -45,6 +46,7 @@ class RedisBus:
         keep_messages: the approximate maximum length of a room's log.
         keep_seconds: a log expires this long after its last message; older messages in a log
             that has not expired are not returned.
+        sender_bytes: how many bytes of one sender's large messages a room's log keeps.
         watch: after a stall of the event loop, messages are delivered only once it resumes.
     """
 
@@ -55,8 +57,9 @@ class RedisBus:
         keep_messages: int,
         keep_seconds: float,
         watch: LoopWatch | None = None,
+        sender_bytes: int = SENDER_BYTES,
     ) -> None:
-        self._store = store
+        self._store, self._sender_bytes = store, sender_bytes
         self._keep_messages, self._keep_ms = keep_messages, int(keep_seconds * 1000)
         address = address_of(url)
         # While a slot migrates, refused commands are sent again, after later commands.
@@ -114,8 +117,10 @@ class RedisBus:
         keys = [log_key(room), count_key(room), channel(room)]
         if sender:
             keys.append(sender_key(room, sender))
+            if len(body) > LARGE_BYTES:
+                keys.append(large_key(room, sender))
         share = max(1, self._keep_messages // 2)
-        limits = self._keep_messages, self._keep_ms, body, share
+        limits = self._keep_messages, self._keep_ms, body, share, self._sender_bytes
         known_ms = 0 if self.in_time else self._log_clock.now_ms()
         if not known_ms:
             return _id_in(self._store.call(("EVAL", KEEP, len(keys), *keys, *limits)))

@@ -22,6 +22,11 @@ def sender_key(room: str, sender: str) -> str:
     return f"usher:{{{room}}}:by:{sender}"
 
 
+def large_key(room: str, sender: str) -> str:
+    """The stream of one sender's latest large messages: their ids and sizes."""
+    return f"usher:{{{room}}}:large:{sender}"
+
+
 def touch_key(room: str) -> str:
     """A key written to check that Redis accepts writes to the room's log, in the same slot."""
     return f"usher:{{{room}}}:touched"

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 # The counter `n` shows whether the log still begins with the room's first message, and where one
 # is missing. KEYS[4] lists the ids of one sender's messages, up to the sender's share of the log;
-# some of them may have been trimmed. All keys share the room's hash tag, so that a cluster stores
-# them on one node. Redis does not roll back a script that fails: if PUBLISH is refused (ACL), the
-# script removes the message from the log itself.
+# some of them may have been trimmed. KEYS[5] is there for a large message: a stream of the sender's
+# large messages, each with the sum of the bytes before it and with it, so that the bytes of all of
+# them are a difference. Beyond ARGV[5] bytes the oldest are removed, because the number of messages
+# alone does not limit the memory that one sender takes. All keys share the room's hash tag, so that
+# a cluster stores them on one node. Redis does not roll back a script that fails: if PUBLISH is
+# refused (ACL), the script removes the message from the log itself.
 KEEP = """
 local n = redis.call('INCR', KEYS[2])
 local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'n', n, 'm', ARGV[3])
@@ -32,13 +35,26 @@ if KEYS[4] then
     end
   end
 end
+if KEYS[5] then
+  local last = redis.call('XREVRANGE', KEYS[5], '+', '-', 'COUNT', 1)[1]
+  local before = last and tonumber(last[2][6]) or 0
+  local sum, number = before + #ARGV[3], '%.0f'
+  redis.call('XADD', KEYS[5], '*', 'm', id, 'b', number:format(before), 's', number:format(sum))
+  redis.call('PEXPIRE', KEYS[5], ARGV[2])
+  while true do
+    local first = redis.call('XRANGE', KEYS[5], '-', '+', 'COUNT', 1)[1]
+    if first[2][2] == id or sum - tonumber(first[2][4]) <= tonumber(ARGV[5]) then break end
+    redis.call('XDEL', KEYS[5], first[1])
+    redis.call('XDEL', KEYS[1], first[2][2])
+  end
+end
 return id
 """
-# The same for a Redis whose clock may be behind: ARGV[5] is the earliest time that it may be
+# The same for a Redis whose clock may be behind: ARGV[6] is the earliest time that it may be
 # (log_clock.py). Redis 6.2 does not accept a partial id, so the script builds the whole id.
 KEEP_LATE = """
-local own_id, floor, t = '*', tonumber(ARGV[5]), redis.call('TIME')
-if floor - (t[1] * 1000 + math.floor(t[2] / 1000)) > tonumber(ARGV[6]) then
+local own_id, floor, t = '*', tonumber(ARGV[6]), redis.call('TIME')
+if floor - (t[1] * 1000 + math.floor(t[2] / 1000)) > tonumber(ARGV[7]) then
   local top = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
   local ms, number = string.match(top and top[1] or '0-0', '(%d+)-(%d+)')
   own_id = string.format('%.0f-0', floor)

@@ -222,6 +222,7 @@ def build(
             settings.max_channels_per_owner,
             settings.max_memberships_given,
             settings.max_memberships_given_to_one,
+            settings.max_open_channels_per_owner,
         ),
         outbox=outbox,
     )

@@ -108,10 +108,7 @@ async def command_infrastructure(settings: Settings) -> Infrastructure:
     database = await Database.open(settings.database_url.reveal())
     watch = LoopWatch()
     store = await _tried(remote)
-    bus: Bus = MemoryBus(settings.history_messages, settings.history_seconds)
-    if remote is not None and store is remote:
-        messages, seconds = settings.history_messages, settings.history_seconds
-        bus = RedisBus(redis_url(settings), store, messages, seconds, watch)
+    bus = _bus_over(settings, store if remote is not None and store is remote else None, watch)
     return Infrastructure(settings, None, None, store, bus, database, Metrics(), watch)
 
 
@@ -186,14 +183,21 @@ async def _open_store(
     return redis, store
 
 
-async def _open_bus(settings: Settings, store: Store, watch: LoopWatch) -> Bus:
+def _bus_over(settings: Settings, store: Store | None, watch: LoopWatch) -> MemoryBus | RedisBus:
+    """The bus over a store; in memory without one."""
     messages, seconds = settings.history_messages, settings.history_seconds
-    if store.kind == "memory":
-        return MemoryBus(messages, seconds)
-    bus = RedisBus(redis_url(settings), store, messages, seconds, watch)
-    if isinstance(store, RedisStore):
-        store.on_moved(bus.reconnect)
-    await bus.open()
+    most = settings.history_bytes
+    if store is None:
+        return MemoryBus(messages, seconds, sender_bytes=most)
+    return RedisBus(redis_url(settings), store, messages, seconds, watch, most)
+
+
+async def _open_bus(settings: Settings, store: Store, watch: LoopWatch) -> Bus:
+    bus = _bus_over(settings, None if store.kind == "memory" else store, watch)
+    if isinstance(bus, RedisBus):
+        if isinstance(store, RedisStore):
+            store.on_moved(bus.reconnect)
+        await bus.open()
     return bus
 
 

@@ -45,7 +45,13 @@ from services.rooms.channel_rows import (
     set_member,
     set_roles,
 )
-from services.rooms.shares import UNLIMITED, Shares, check_new_channel, check_new_member
+from services.rooms.shares import (
+    UNLIMITED,
+    Shares,
+    check_new_channel,
+    check_new_member,
+    check_opened,
+)
 from services.sessions.control import Revocation
 from services.sessions.revocations import Revocations
 from services.storage.batched_reads import BatchedReads
@@ -173,7 +179,7 @@ class Channels:
         Raises:
             BadRequest: the name is invalid.
             Unauthenticated: the owner's account is deleted.
-            TooManyChannels: the owner already has the maximum number of channels.
+            TooManyChannels: the owner already has the maximum number of channels, or of open ones.
         """
         now = self._clock()
         opened = ChannelItem(
@@ -189,6 +195,8 @@ class Channels:
         def insert(db: peewee.Database) -> list[Revocation]:
             if owner_id is not None:
                 check_new_channel(db, self._shares, owner_id)
+                if not private:
+                    check_opened(db, self._shares, owner_id, opened.id)
             Channel.insert(
                 id=opened.id,
                 name=opened.name,
@@ -233,12 +241,15 @@ class Channels:
         Raises:
             BadRequest: the name is invalid.
             NotFound, Forbidden: see the class.
+            TooManyChannels: its owner has the maximum number of open channels.
         """
         shown = None if name is None else checked_text(name, "name", MAX_NAME_LENGTH)
 
         def change(db: peewee.Database) -> tuple[ChannelDetails, list[Revocation]]:
             channel = lock_for(db, user_id, channel_id, Right.MANAGE)
             now = self._clock()
+            if (private is False or roles) and channel.owner_id is not None:
+                check_opened(db, self._shares, channel.owner_id, channel_id)
             changes: dict[str, Any] = {} if shown is None else {"name": shown}
             turned = private is not None and private != channel.private
             if turned:

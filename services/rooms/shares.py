@@ -1,7 +1,8 @@
 """Limits on the channels that a user may own and the memberships that a user may give.
 
-They keep one user from filling the channel lists of others. Administrators and their API keys are
-not limited. All functions are plain Peewee code, for use within a transaction (`Database.run`).
+They keep one user from filling the channel lists of others, and from making the joins of others
+slow: every socket joins the channels that are open to everybody. Administrators and their API keys
+are not limited. All functions are plain Peewee code, for use within a transaction (`Database.run`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 import peewee
 
-from models.channel import Channel, ChannelMember
+from models.channel import Channel, ChannelMember, ChannelRole
 from models.user import User
 from services.errors import TooManyChannels, Unauthenticated
 
@@ -24,11 +25,13 @@ class Shares(msgspec.Struct, frozen=True):
         channels: channels owned.
         given: current memberships that the user has given.
         given_to_one: current memberships given to the same user.
+        opened: channels owned that are open to everybody or to a role.
     """
 
     channels: int
     given: int
     given_to_one: int
+    opened: int = sys.maxsize
 
 
 UNLIMITED = Shares(sys.maxsize, sys.maxsize, sys.maxsize)
@@ -44,6 +47,26 @@ def check_new_channel(db: peewee.Database, shares: Shares, owner_id: str) -> Non
     if _is_limited(db, owner_id):
         owned = Channel.select().where(Channel.owner == owner_id)
         _check(owned.count(db), shares.channels, "channels owned")
+
+
+def check_opened(db: peewee.Database, shares: Shares, owner_id: str, channel_id: str) -> None:
+    """Check that a channel of a user may be open to everybody or to a role; one that is already
+    open may stay so. Concurrent checks of one user are serialised.
+
+    Args:
+        channel_id: the channel, which may not exist yet.
+
+    Raises:
+        TooManyChannels: the owner has the maximum number of open channels.
+        Unauthenticated: the account is deleted.
+    """
+    if _is_limited(db, owner_id):
+        by_role = ChannelRole.select(ChannelRole.channel)
+        is_open = Channel.public_since.is_null(False) | Channel.id.in_(by_role)
+        query: Any = Channel.select(Channel.id).where((Channel.owner == owner_id) & is_open)
+        opened = {row[0] for row in query.tuples().execute(db)}
+        if channel_id not in opened:
+            _check(len(opened), shares.opened, "open channels owned")
 
 
 def check_new_member(db: peewee.Database, shares: Shares, giver_id: str, user_id: str) -> None:

@@ -19,6 +19,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         max_sockets_per_user: sockets that a user may have open at one time, on all nodes.
         max_unjoined_per_address: connections of an address that have not joined, on all nodes.
         max_channels_per_owner: channels that a user may own; administrators have no limit.
+        max_open_channels_per_owner: channels open to everybody or to a role that a user may own;
+            administrators have no limit.
         max_memberships_given: memberships that a user may have granted; administrators have no
             limit.
         max_memberships_given_to_one: memberships of these that the same user may hold.
@@ -28,6 +30,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_sockets_per_user: int = 200
     max_unjoined_per_address: int = 500
     max_channels_per_owner: int = 100
+    max_open_channels_per_owner: int = 20
     max_memberships_given: int = 5000
     max_memberships_given_to_one: int = 50
 
@@ -37,6 +40,8 @@ MEANINGS = {
     "max_sockets_per_user": "sockets that a user may have open, on all nodes",
     "max_unjoined_per_address": "connections of an address (IPv6: /64) that have not joined",
     "max_channels_per_owner": "channels that a user may own; administrators: any number",
+    "max_open_channels_per_owner": "channels open to everybody or to a role that a user may own, "
+    "because every socket joins them; administrators: any number",
     "max_memberships_given": "memberships that a user may have granted; administrators: any number",
     "max_memberships_given_to_one": "memberships of these that the same user may hold",
 }

@@ -82,6 +82,7 @@ class Settings(Limits, frozen=True, kw_only=True):
     lease_seconds: float
     max_sessions_per_user: int
     history_messages: int
+    history_bytes: int
     history_seconds: float
     public_url: str | None
     public_url_path: PublicUrlPath = "kept"
@@ -177,6 +178,7 @@ def load(environ: Mapping[str, str], argv: Sequence[str], program: str = PROGRAM
         lease_seconds=sources.value(table.LEASE),
         max_sessions_per_user=sources.value(table.MAX_SESSIONS),
         history_messages=sources.value(table.HISTORY_MESSAGES),
+        history_bytes=sources.value(table.HISTORY_BYTES),
         history_seconds=sources.value(table.HISTORY_SECONDS),
         public_url=public_url,
         public_url_path=cast("PublicUrlPath", sources.value(table.PUBLIC_URL_PATH)),

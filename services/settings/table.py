@@ -104,6 +104,12 @@ HISTORY_MESSAGES = Setting(
     "1000",
     "how many messages of a room are kept as history, approximately",
 )
+HISTORY_BYTES = Setting(
+    "HISTORY_BYTES",
+    values.count(65_536, 10_000_000_000),
+    "1048576",
+    "how many bytes of one user's messages above 1 KiB are kept in the history of a room",
+)
 HISTORY_SECONDS = Setting(
     "HISTORY_SECONDS",
     values.seconds(1, 365 * DAY),
@@ -359,6 +365,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     LEASE,
     MAX_SESSIONS,
     HISTORY_MESSAGES,
+    HISTORY_BYTES,
     HISTORY_SECONDS,
     PUBLIC_URL,
     PUBLIC_URL_PATH,

@@ -28,6 +28,7 @@ export function mount(element, app) {
     leaving: (reason) => app.leaving(reason),
     ended,
     provider: () => sessions.provider,
+    known: () => sessions.known,
   });
   const profile = new ProfileView(api, {
     leaving: (is) => app.leaving(is ? 'account_deleted' : ''),

@@ -1,12 +1,14 @@
 /** "Sign-in security": the authenticator app with its recovery codes, and passkeys. */
 
-import { make, setText, timeElement } from '../dom.js';
+import { inOrder, make, setText, timeElement } from '../dom.js';
 import { markField, onSubmit } from '../forms.js';
 import { copyButton } from '../ui.js';
+import { update } from '../update.js';
 import { canUsePasskeys, newPasskey, rememberPasskey } from '../passkey.js';
 
 export class FactorsView {
   #generation = 0; // of what is shown: an answer that comes late belongs to somebody else
+  #order = inOrder();
 
   /** @param {import('../api.js').Api} api  @param {Element} place
    *  @param {() => void} ended the session is over */
@@ -42,11 +44,12 @@ export class FactorsView {
 
   async #load() {
     const generation = this.#generation;
+    const isNewest = this.#order();
     try {
       const [totp, { items }] = await Promise.all([this.api.totp(), this.api.passkeys()]);
-      if (generation !== this.#generation) return;
+      if (generation !== this.#generation || !isNewest()) return;
       this.#showApp(totp);
-      this.keys.replaceChildren(...items.map((/** @type {any} */ one) => this.#key(one)));
+      update(this.keys, items.map((/** @type {any} */ one) => this.#key(one)));
     } catch (problem) {
       if (generation === this.#generation) this.#failed(problem);
     }
@@ -74,13 +77,13 @@ export class FactorsView {
    *  @param {boolean} [reload] */
   #button(id, text, act, reload) {
     const button = make('button', { type: 'button', class: 'plain', id }, text);
-    button.addEventListener('click', () => this.#act(act, reload));
+    button.onclick = () => this.#act(act, reload);
     return button;
   }
 
   /** @param {{enabled: boolean, recovery_codes_left: number}} state */
   #showApp({ enabled, recovery_codes_left: left }) {
-    this.app.replaceChildren(make('p', {}, enabled
+    update(this.app, [make('p', {}, enabled
       ? `Your authenticator app is on. Recovery codes left: ${left}.`
       : 'With an authenticator app, your password alone signs nobody in.'),
     make('div', { class: 'row ways' }, ...(enabled ? [
@@ -88,7 +91,7 @@ export class FactorsView {
         this.#showCodes((await this.api.newRecoveryCodes()).recovery_codes);
       }, false),
       this.#button('remove-totp', 'Remove the app', () => this.api.removeTotp()),
-    ] : [this.#button('add-totp', 'Set up an app', () => this.#begin(), false)])));
+    ] : [this.#button('add-totp', 'Set up an app', () => this.#begin(), false)]))]);
   }
 
   async #begin() {
@@ -140,10 +143,11 @@ export class FactorsView {
       make('p', {}, 'Added ', timeElement(made)));
     const rename = make('button', { type: 'button', class: 'plain', id: `rename-${id}` }, 'Rename',
       make('span', { class: 'unseen' }, ` ${name}`));
-    rename.addEventListener('click', () => this.#rename(shown, id, name));
+    rename.onclick = (/** @type {any} */ { currentTarget }) => (
+      this.#rename(currentTarget.closest('li').firstElementChild, id, name));
     const remove = this.#button(`remove-${id}`, 'Remove', () => this.api.removePasskey(id));
     remove.append(make('span', { class: 'unseen' }, ` ${name}`));
-    return make('li', {}, shown, make('div', { class: 'row' }, rename, remove));
+    return make('li', { 'data-key': id }, shown, make('div', { class: 'row' }, rename, remove));
   }
 
   /** @param {Element} shown  @param {string} id  @param {string} name */

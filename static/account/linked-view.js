@@ -1,8 +1,9 @@
 /** "Linked accounts": accounts at providers that sign this user in. */
 
-import { byId, make, setText, timeElement } from '../dom.js';
+import { byId, inOrder, make, setText, timeElement } from '../dom.js';
 import { markField, onSubmit, resetForm, showFormError } from '../forms.js';
 import { home } from '../here.js';
+import { update } from '../update.js';
 
 const CAME_BACK = '#link='; // how the address ends when a linking comes back from a provider
 
@@ -10,14 +11,17 @@ export class LinkedView {
   #running = false;
   /** @type {any[]} */ #items = [];
   #hasPassword = true;
+  #known = false; // what is linked: until then nothing is offered
   #shown = '';
+  #order = inOrder();
   #chosen = ''; // the provider that is being linked
   #asked = ''; // the one that was, before the page was left for it
 
   /** @param {import('../api.js').Api} api  @param {import('../providers.js').Providers} providers
-   *  @param {{leaving: (reason: string) => void, ended: () => void, provider: () => string}} on
+   *  @param {{leaving: (reason: string) => void, ended: () => void, provider: () => string,
+   *    known: () => Promise<void>}} on
    *    `leaving`: why this session ends, should it end now, or ''; `ended`: it is over;
-   *    `provider`: the one that it came of, or '' */
+   *    `provider`: the one that it came of, or ''; `known`: that has been found out */
   constructor(api, providers, on) {
     this.api = api;
     this.providers = providers;
@@ -43,6 +47,7 @@ export class LinkedView {
     this.#running = false;
     this.#items = [];
     this.#hasPassword = true;
+    this.#known = false;
     this.#shown = '';
     this.#close();
     for (const id of ['linked', 'password']) byId(id).hidden = true;
@@ -51,11 +56,14 @@ export class LinkedView {
   }
 
   async load() {
+    const isNewest = this.#order();
     try {
-      const [answer] = await Promise.all([this.api.linked(), this.providers.ready()]);
-      if (!this.#running) return;
+      const [answer] = await Promise.all([this.api.linked(), this.providers.ready(),
+        this.on.known()]); // or a row would grow, and move the buttons below it
+      if (!this.#running || !isNewest()) return;
       this.#items = answer.items;
       this.#hasPassword = answer.has_password;
+      this.#known = true;
       this.show();
       this.#cameBack();
     } catch (problem) {
@@ -78,7 +86,7 @@ export class LinkedView {
 
   /** Shows what is known; also to be called when the session's provider has become known. */
   show() {
-    if (!this.#running) return;
+    if (!this.#running || !this.#known) return;
     const unlinked = this.providers.items.filter(({ name }) => (
       !this.#items.some(({ provider }) => provider === name)));
     byId('linked').hidden = !this.#items.length && !unlinked.length;
@@ -87,24 +95,21 @@ export class LinkedView {
       [minute, this.#items, unlinked, this.#hasPassword, this.on.provider()]);
     if (shown === this.#shown) return;
     this.#shown = shown;
-    const focused = document.activeElement?.closest?.('#linked button')?.textContent;
-    byId('linked-list').replaceChildren(...this.#items.map((item) => this.#row(item)));
-    byId('link-choices').replaceChildren(...unlinked.map((item) => this.#choice(item)));
+    const title = byId('linked-title');
+    update(byId('linked-list'), this.#items.map((item) => this.#row(item)), title);
+    update(byId('link-choices'), unlinked.map((item) => this.#choice(item)), title);
     byId('link-choices').hidden = !byId('link-form').hidden || !unlinked.length;
-    if (!focused) return;
-    const buttons = [...byId('linked').querySelectorAll('button')];
-    (buttons.find(({ textContent }) => textContent === focused) ?? byId('linked-title')).focus();
   }
 
   /** @param {any} item  @returns {HTMLLIElement} */
   #row({ provider, title, email, linked_at, last_used_at }) {
     const button = make('button', { type: 'button', class: 'plain' }, 'Unlink',
       make('span', { class: 'unseen' }, ` ${title}`));
-    button.addEventListener('click', () => this.#unlink(provider, title));
+    button.onclick = () => this.#unlink(provider, title);
     const here = this.on.provider() === provider;
     const hint = this.#onlyWay(provider) ? 'It is your only way in, so it stays until there is another.'
       : here ? 'You came in by it: unlinking it signs you out.' : '';
-    return make('li', {}, make('div', {},
+    return make('li', { 'data-key': provider }, make('div', {},
       make('strong', {}, title),
       make('p', {}, email),
       make('p', {}, 'Linked ', timeElement(linked_at), ' · last used ', timeElement(last_used_at)),
@@ -123,7 +128,7 @@ export class LinkedView {
   #choice({ name, title }) {
     const button = make('button', { type: 'button', class: 'plain', 'data-provider': name },
       `Link ${title}`);
-    button.addEventListener('click', () => this.#choose(name, button));
+    button.onclick = (/** @type {any} */ { currentTarget }) => this.#choose(name, currentTarget);
     return button;
   }
 

@@ -1,6 +1,7 @@
 /** Where this account is signed in, as devices, and the way to end it. */
 
-import { byId, make, setText, timeElement } from '../dom.js';
+import { byId, inOrder, make, setText, timeElement } from '../dom.js';
+import { update } from '../update.js';
 import { deviceText, endText, providerOf } from '../words.js';
 import { deviceIcon } from './device-icon.js';
 
@@ -13,8 +14,11 @@ export class SessionsView {
   /** @type {any} */ #timer = 0; // "2 min ago" has to move on
   /** @type {any[]} */ #items = [];
   #shown = '';
+  #asked = inOrder();
   /** The provider that this session came of, or ''; '' also while that is not known yet. */
   provider = '';
+  /** When that is known, or cannot be. */
+  known = Promise.resolve();
 
   /** @param {import('../api.js').Api} api  @param {import('../providers.js').Providers} providers
    *  @param {{signOut: (there: boolean) => void, ended: () => void, shown: () => void,
@@ -35,7 +39,7 @@ export class SessionsView {
     this.stop();
     this.#running = true;
     this.#timer = setInterval(() => this.#show(this.#items), MINUTE_MS);
-    this.load();
+    this.known = this.load();
   }
 
   stop() {
@@ -48,12 +52,14 @@ export class SessionsView {
   }
 
   async load() {
+    const isNewest = this.#asked();
     try {
       const { items } = await this.api.sessions();
-      if (!this.#running) return;
+      if (!this.#running || !isNewest()) return;
       this.#show(items);
       const ended = await this.api.endedSessions();
-      if (this.#running) this.#showEnded(ended.items);
+      if (!this.#running || !isNewest()) return;
+      this.#showEnded(ended.items);
       setText(byId('sessions-error'), '');
     } catch (problem) {
       this.#fail(problem);
@@ -97,14 +103,9 @@ export class SessionsView {
     this.#shown = shown;
     this.provider = providerOf(items.find(({ current }) => current)?.method);
     this.on.shown();
-    const list = byId('sessions');
-    const focused = document.activeElement?.closest?.('#sessions li')?.getAttribute('data-id');
-    list.replaceChildren(...[...items]
+    update(byId('sessions'), [...items]
       .sort((a, b) => Number(b.current) - Number(a.current) || b.last_seen_at - a.last_seen_at)
-      .map((item) => this.#row(item)));
-    if (!focused) return;
-    const row = [...list.children].find((li) => li.dataset.id === focused);
-    (row?.querySelector('button') ?? byId('devices-title')).focus();
+      .map((item) => this.#row(item)), byId('devices-title'));
   }
 
   /** @param {any} item  @returns {HTMLLIElement} */
@@ -113,12 +114,12 @@ export class SessionsView {
     const open = item.live_sockets;
     const sockets = `${open || 'No'} open ${open === 1 ? 'socket' : 'sockets'}`;
     const which = item.current ? ' of this session' : ` ${device}, ${item.ip}`;
-    const button = make('button', { type: 'button', class: 'plain' }, 'Sign out',
+    const button = make('button', { type: 'button', class: 'plain', 'data-key': 'sign-out' }, 'Sign out',
       make('span', { class: 'unseen' }, which));
-    button.addEventListener('click', () => {
+    button.onclick = () => {
       if (item.current) this.on.signOut(false);
       else this.#change(() => this.api.endSession(item.id), `${device} is signed out.`);
-    });
+    };
     const provider = providerOf(item.method);
     const by = provider ? this.providers.title(provider) : item.method;
     const seen = open || item.current ? [] : [' · last seen ', timeElement(item.last_seen_at)];
@@ -128,25 +129,25 @@ export class SessionsView {
       make('p', {}, make('span', { class: `live${open ? '' : ' none'}` }, sockets), ...seen),
       make('p', {}, `${item.ip} · by ${by}${item.client === 'native' ? ' · app' : ''} · since `,
         timeElement(item.created_at)));
-    return make('li', { 'data-id': item.id }, deviceIcon(item), about, make('div',
+    return make('li', { 'data-key': item.id }, deviceIcon(item), about, make('div',
       { class: 'acts' }, button, ...(item.current && provider ? [this.#signOutThere(by)] : [])));
   }
 
   /** @param {string} title of the provider  @returns {HTMLButtonElement} */
   #signOutThere(title) {
     const button = make('button', { type: 'button', class: 'plain' }, `Sign out of ${title} too`);
-    button.addEventListener('click', () => this.on.signOut(true));
+    button.onclick = () => this.on.signOut(true);
     return button;
   }
 
   /** @param {any[]} items  */
   #showEnded(items) {
     byId('ended').hidden = !items.length;
-    byId('ended-list').replaceChildren(...items.slice(0, MAX_ENDED).map((item) => {
+    update(byId('ended-list'), items.slice(0, MAX_ENDED).map((item) => {
       const about = make('div', {}, make('strong', {}, deviceText(item.device)),
         make('p', {}, `${endText(item.reason)} · `, timeElement(item.ended_at)),
         make('p', {}, item.ip));
-      return make('li', {}, deviceIcon(item), about);
+      return make('li', { 'data-key': item.id }, deviceIcon(item), about);
     }));
   }
 }

@@ -1,6 +1,7 @@
 /** Overview: what all nodes do now, and did in the last 15 minutes. */
 
 import { make, setText } from '../dom.js';
+import { update } from '../update.js';
 import { head, table } from './parts.js';
 import { Plot } from './plots.js';
 
@@ -76,7 +77,7 @@ export async function show(place, { app, calls, signal }) {
     plots.cuts.draw([largest(of('revocation_p50')), largest(of('revocation_p99'))],
       latency(seen.revocation_p50), seen.revocation_p50 === null ? 'no logout with an open socket'
         : `median; 99 of 100 within ${latency(seen.revocation_p99)}`);
-    totals.replaceChildren(...[['Users', seen.users], ['Login sessions', seen.sessions],
+    update(totals, [['Users', seen.users], ['Login sessions', seen.sessions],
       ['Channels', seen.rooms], ['Nodes', seen.nodes.length]].map(([title, value]) => (
       make('div', {}, make('dt', {}, title), make('dd', {}, count(value))))));
     setText(note, seen.complete ? '' : 'Not complete: Redis or a node does not answer. The figures '
@@ -86,7 +87,7 @@ export async function show(place, { app, calls, signal }) {
 
   /** @param {any[]} all */
   function drawNodes(all) {
-    nodes.body.replaceChildren(...all.slice(0, MAX_ROWS).map((n) => make('tr', {},
+    update(nodes.body, all.slice(0, MAX_ROWS).map((n) => make('tr', { 'data-key': n.node },
       make('th', { scope: 'row' }, make('code', {}, n.node),
         ...(n.answered_here ? [' ', make('span', { class: 'tag quiet' }, 'this page')] : [])),
       ...[count(n.sockets), count(n.rooms), count(n.joins_per_minute), count(n.messages_per_minute),

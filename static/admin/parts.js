@@ -2,6 +2,7 @@
 
 import { make, setText, timeElement } from '../dom.js';
 import { copyable, dialog, emptyState } from '../ui.js';
+import { update } from '../update.js';
 
 const TYPING_MS = 200;
 const MAX_IDS = 100; // in one call
@@ -22,7 +23,7 @@ export function head(text, ...actions) {
 export function button(text, act, kind = 'plain', about = '') {
   const element = make('button', { type: 'button', class: kind }, text,
     ...(about ? [make('span', { class: 'unseen' }, ` ${about}`)] : []));
-  element.addEventListener('click', act);
+  element.onclick = act;
   return element;
 }
 
@@ -68,7 +69,7 @@ export const errorPlace = () => make('p', { class: 'form-error', role: 'alert' }
 /** A list that is read a page at a time, and begun anew by `load`.
  *  @param {import('./admin.js').Context} context
  *  @param {{read: (after: string|undefined) => Promise<{items: any[], next?: string}>,
- *    list: HTMLElement, row: (item: any) => Node, empty: () => Node, noun: string}} how
+ *    list: HTMLElement, row: (item: any) => HTMLElement, empty: () => Node, noun: string}} how
  *  @returns {{element: HTMLElement, load: () => Promise<void>}} */
 export function pages({ app, signal }, { read, list, row, empty, noun }) {
   let next = '';
@@ -80,12 +81,19 @@ export function pages({ app, signal }, { read, list, row, empty, noun }) {
   const element = make('div', { class: 'admin-list' }, frame, none, error, more);
   more.hidden = true;
 
+  /** @param {any} item */
+  function keyed(item) {
+    const made = row(item);
+    if (item.id !== undefined) made.dataset.key = item.id;
+    return made;
+  }
+
   /** @param {number} mine */
   async function add(mine) {
     const page = await read(next || undefined);
     if (mine !== turn || signal.aborted) return; // overtaken by another search
-    if (!next) list.replaceChildren();
-    list.append(...page.items.map(row));
+    if (next) list.append(...page.items.map(keyed));
+    else update(list, page.items.map(keyed));
     const last = !page.next;
     if (last && more === document.activeElement) list.lastElementChild?.querySelector('a, button')?.focus();
     more.hidden = last;
@@ -145,6 +153,7 @@ export function table(titles, caption) {
  *  @returns {(id: string) => HTMLElement} a link to the user */
 export function userLinks({ calls, signal }) {
   /** @type {Map<string, Promise<string|null>>} */ const names = new Map();
+  /** @type {Map<string, string>} */ const known = new Map();
   /** @type {Map<string, (name: string|null) => void>} */ let wanted = new Map();
 
   async function ask() {
@@ -160,8 +169,8 @@ export function userLinks({ calls, signal }) {
 
   /** @param {string} id */
   function nameOf(id) {
-    const known = names.get(id);
-    if (known) return known;
+    const asked = names.get(id);
+    if (asked) return asked;
     if (!wanted.size) queueMicrotask(ask); // all of a page together
     const name = /** @type {Promise<string|null>} */ (new Promise((tell) => { wanted.set(id, tell); }));
     names.set(id, name);
@@ -170,8 +179,12 @@ export function userLinks({ calls, signal }) {
 
   return (id) => {
     const link = make('a', { href: `#/admin/users/${encodeURIComponent(id)}`, title: id },
-      make('code', {}, `${id.slice(0, 8)}…`));
-    nameOf(id).then((name) => { if (name !== null && !signal.aborted) link.replaceChildren(name); });
+      known.get(id) ?? make('code', {}, `${id.slice(0, 8)}…`));
+    nameOf(id).then((name) => {
+      if (name === null || signal.aborted) return;
+      known.set(id, name);
+      link.replaceChildren(name);
+    });
     return link;
   };
 }

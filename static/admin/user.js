@@ -1,6 +1,7 @@
 /** One user: how they sign in, where they are, and what an administrator may do. */
 
 import { make, setText, timeElement } from '../dom.js';
+import { update } from '../update.js';
 import { deviceText, providerOf } from '../words.js';
 import { attempt, button, errorPlace, head, when } from './parts.js';
 
@@ -24,14 +25,12 @@ export async function showUser(place, context, id) {
     before = JSON.stringify(user);
     const sockets = user.sessions.reduce((/** @type {number} */ sum, /** @type {any} */ s) => sum + s.live_sockets, 0);
     setText(/** @type {Element} */ (titles.querySelector('h2')), user.name);
-    facts.replaceChildren(...factsOf(user).map(([title, ...value]) => (
-      make('div', {}, make('dt', {}, title), make('dd', {}, ...value)))));
+    update(facts, factsOf(user).map(([title, ...value]) => (
+      make('div', { 'data-key': title }, make('dt', {}, title), make('dd', {}, ...value)))));
     setText(here, user.sessions.length
       ? `${plural(user.sessions.length, 'session')}, ${plural(sockets, 'open socket')}` : 'Not signed in anywhere.');
-    sessions.replaceChildren(...user.sessions.map(sessionRow));
-    const focused = acts.contains(document.activeElement) ? document.activeElement?.textContent : null;
-    acts.replaceChildren(...actsOf(user, sockets));
-    [...acts.children].find((one) => one.textContent === focused)?.focus();
+    update(sessions, user.sessions.map(sessionRow));
+    update(acts, actsOf(user, sockets));
   }
 
   const load = async () => {
@@ -116,8 +115,8 @@ function factsOf(user) {
 }
 
 /** @param {any} session  @returns {HTMLElement} */
-function sessionRow({ device, ip, client, method, created_at, last_seen_at, live_sockets }) {
-  return make('li', {}, make('div', {}, make('strong', { title: device }, deviceText(device)),
+function sessionRow({ id, device, ip, client, method, created_at, last_seen_at, live_sockets }) {
+  return make('li', { 'data-key': id }, make('div', {}, make('strong', { title: device }, deviceText(device)),
     make('p', {}, `${client === 'native' ? 'app · ' : ''}${ip} · by ${providerOf(method) || method}`),
     make('p', {}, 'Since ', timeElement(created_at), ' · last seen ', timeElement(last_seen_at))),
   make('span', { class: live_sockets ? 'tag' : 'tag quiet' }, plural(live_sockets, 'socket')));

@@ -12,6 +12,7 @@ const EVENTS = ['user.created', 'user.changed', 'user.disabled', 'user.deleted',
 /** @type {Record<string, [string, string]>} */
 const STATES = { pending: ['tag quiet', 'waiting'], delivered: ['tag', 'delivered'], failed: ['tag bad', 'failed'] };
 const SETTLE_MS = 1500;
+const LONGEST_MS = 60_000; // more than an attempt may take
 
 /** @param {HTMLElement} place  @param {import('./admin.js').Context} context  @param {string[]} path */
 export async function show(place, context, path) {
@@ -67,15 +68,29 @@ async function showDeliveries(place, context, id) {
   const { element, body } = table(['Event', 'State', 'Attempts', 'When', 'Acts'], 'Deliveries');
   const state = select('Show', 'state', [['', 'all'], ['pending', 'waiting'], ['delivered', 'delivered'], ['failed', 'failed']]);
   const chosenState = /** @type {HTMLSelectElement} */ (state.querySelector('select'));
+  let waits = false; // for a first attempt
   const list = pages(context, {
-    read: (after) => calls.deliveries(id, { after, state: chosenState.value }),
+    read: async (after) => {
+      const page = await calls.deliveries(id, { after, state: chosenState.value });
+      waits = page.items.some((/** @type {any} */ one) => one.state === 'pending' && !one.attempts);
+      return page;
+    },
     list: body,
     noun: 'deliveries',
     empty: () => emptyState('No deliveries', 'Send a test event to see whether the address answers.'),
     row: (delivery) => rowOf(delivery),
   });
   list.element.prepend(element);
-  const soon = () => setTimeout(() => { if (!signal.aborted) attempt(app, list.load, error); }, SETTLE_MS);
+  let timer = 0;
+  /** Reads again until what is on its way was answered, less and less often. */
+  const soon = (pause = SETTLE_MS) => {
+    clearTimeout(timer);
+    timer = setTimeout(async () => {
+      if (signal.aborted) return;
+      await attempt(app, list.load, error);
+      if (waits && pause < LONGEST_MS) soon(pause * 2);
+    }, pause);
+  };
 
   /** @param {any} delivery  @returns {HTMLElement} */
   function rowOf({ id: number, type, subject, state: now, attempts, created_at, next_attempt_at, status, error: why }) {

@@ -2,6 +2,7 @@
 
 import { make, setText } from '../dom.js';
 import { emptyState } from '../ui.js';
+import { update } from '../update.js';
 import { linesOf } from './lines.js';
 import { leaveOrDelete, manage } from './manage.js';
 
@@ -104,8 +105,8 @@ export class Conversation {
     this.state = this.store.rooms.get(this.room) ?? this.state;
     const { channel } = this.state;
     setText(this.title, channel.name);
-    this.marks.replaceChildren(make('span', { class: 'tag quiet' }, channel.private ? 'Members only' : 'Open to everybody'),
-      ...(channel.step_up ? [make('span', { class: 'tag quiet' }, 'Fresh proof needed')] : []));
+    update(this.marks, [make('span', { class: 'tag quiet' }, channel.private ? 'Members only' : 'Open to everybody'),
+      ...(channel.step_up ? [make('span', { class: 'tag quiet' }, 'Fresh proof needed')] : [])]);
     this.settings.hidden = channel.right !== 'manage';
     setText(this.label, `Message to ${channel.name}`);
     this.text.placeholder = channel.right === 'read' ? 'You may read here, but not write' : `Message to ${channel.name}`;
@@ -215,9 +216,9 @@ export class Conversation {
     const people = [...this.state.here.values()].sort((a, b) => a.name.localeCompare(b.name));
     const total = Math.max(this.state.total, people.length);
     const me = this.app.user?.id;
-    this.here.replaceChildren(...people.slice(0, MAX_HERE).map(({ id, name }) => (
-      make('li', {}, name, ...(id === me ? [make('span', { class: 'quiet' }, ' (you)')] : [])))),
-    ...(total > MAX_HERE ? [make('li', { class: 'quiet' }, `and ${total - MAX_HERE} others`)] : []));
+    update(this.here, [...people.slice(0, MAX_HERE).map(({ id, name }) => (
+      make('li', { 'data-key': id }, name, ...(id === me ? [make('span', { class: 'quiet' }, ' (you)')] : [])))),
+    ...(total > MAX_HERE ? [make('li', { class: 'quiet' }, `and ${total - MAX_HERE} others`)] : [])]);
   }
 
   #showTyping() {

@@ -2,6 +2,7 @@
 
 import { make, setText } from '../dom.js';
 import { dialog } from '../ui.js';
+import { update } from '../update.js';
 
 const RIGHTS = { read: 'May read', write: 'May write', manage: 'May manage' };
 const enc = encodeURIComponent;
@@ -27,7 +28,7 @@ function check(id, text, on) {
 /** @param {string} text  @param {() => void} act  @param {string} [kind] */
 function button(text, act, kind = 'plain small') {
   const element = make('button', { type: 'button', class: kind }, text);
-  element.addEventListener('click', act);
+  element.onclick = act;
   return element;
 }
 
@@ -89,19 +90,19 @@ export async function manage(app, channel, reload) {
     const choice = make('select', { 'aria-label': `What ${name} may do` },
       ...Object.entries(RIGHTS).map(([value, text]) => make('option', { value }, text)));
     choice.value = right;
-    choice.addEventListener('change', async () => {
-      if (!await attempt(() => app.api.call('PUT', `${path}/members/${enc(id)}`, { right: choice.value }))) choice.value = right;
-    });
+    choice.onchange = async (/** @type {any} */ { currentTarget: target }) => {
+      if (!await attempt(() => app.api.call('PUT', `${path}/members/${enc(id)}`, { right: target.value }))) target.value = right;
+    };
     const out = button('Remove', async () => {
       if (await attempt(() => app.api.call('DELETE', `${path}/members/${enc(id)}`))) await read();
     });
     out.append(make('span', { class: 'unseen' }, ` ${name}`));
-    return make('li', { class: 'member' }, make('span', { class: 'member-name' }, name), choice, out);
+    return make('li', { class: 'member', 'data-key': id }, make('span', { class: 'member-name' }, name), choice, out);
   }
 
   async function read() {
     const { members = [] } = await app.api.call('GET', path);
-    people.replaceChildren(...members.map(row));
+    update(people, members.map(row));
     none.hidden = members.length > 0;
   }
 

@@ -1,6 +1,7 @@
 /** Rooms: the channels, and the one that is open as a conversation. */
 
 import { make } from '../dom.js';
+import { update } from '../update.js';
 import { emptyState } from '../ui.js';
 import { Conversation } from './conversation.js';
 import { newChannel } from './manage.js';
@@ -98,10 +99,10 @@ class RoomsView {
   #showList() {
     const rooms = this.store.sorted();
     if (this.#loaded && !rooms.length) {
-      this.list.replaceChildren(make('li', { class: 'hint' }, 'None yet'));
+      update(this.list, [make('li', { class: 'hint' }, 'None yet')]);
       return;
     }
-    this.list.replaceChildren(...rooms.map(([room, { channel, unread }]) => {
+    update(this.list, rooms.map(([room, { channel, unread }]) => {
       const link = make('a', { href: `#/rooms/${encodeURIComponent(room)}` },
         make('span', { class: 'room-name' }, channel.name));
       if (room === this.store.open) link.setAttribute('aria-current', 'page');
@@ -110,7 +111,7 @@ class RoomsView {
           make('span', { class: 'unseen' }, ' unread')));
       }
       if (!this.store.joined(room)) link.classList.add('is-outside');
-      return make('li', {}, link);
+      return make('li', { 'data-key': room }, link);
     }));
     this.#shown?.stateChanged();
   }

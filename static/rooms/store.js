@@ -7,6 +7,8 @@
  *   step_up: boolean}} Channel
  */
 
+import { inOrder } from '../dom.js';
+
 const MAX_LINES = 1000; // as many as the server keeps of a room
 const TYPING_MS = 6000;
 const PAGES = 5; // of 100 channels each
@@ -76,6 +78,7 @@ export class RoomState {
 
 /** Emits `change` with {room} for one room, and `list` when rooms come, go or get a new name. */
 export class RoomStore extends EventTarget {
+  #asked = inOrder();
   /** @type {Map<string, RoomState>} by the name of the room */ rooms = new Map();
   #ended = new AbortController();
   #lostAt = 0;
@@ -97,7 +100,9 @@ export class RoomStore extends EventTarget {
 
   /** Reads the names of the channels. Those that are gone are left out. */
   async load() {
+    const isNewest = this.#asked();
     const found = await this.#channels();
+    if (!isNewest()) return;
     const seen = new Set();
     for (const channel of found) {
       const room = `channel:${channel.id}`;

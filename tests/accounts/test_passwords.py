@@ -195,8 +195,12 @@ def test_the_loop_continues_while_passwords_are_hashed(passwords: Passwords) -> 
             longest = max(longest, time.perf_counter() - before)
         return longest
 
-    # Eight hashes in the loop itself would stop it for several hundred milliseconds at least.
-    assert asyncio.run(check()) < 0.25
+    # Eight hashes in the loop itself would stop it for several hundred milliseconds at least, each
+    # time. What else runs on a busy machine does not stop it each of three times.
+    longest = [asyncio.run(check())]
+    while longest[-1] >= 0.25 and len(longest) < 3:
+        longest.append(asyncio.run(check()))
+    assert min(longest) < 0.25, longest
 
 
 # -- strength -------------------------------------------------------------------------------

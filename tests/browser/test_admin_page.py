@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Response, expect
 
 from tests.browser.test_step_up_dialog import grow_old
-from tests.support.browser import Tab, Visitor, visitors
+from tests.support.browser import Tab, Visitor, pressing, visitors
 from tests.support.checks import rows as written
 from tests.support.nodes import nodes
 from tests.support.provider import provider
 from tests.support.server import (
     PASSWORD,
+    PATIENCE,
     Client,
     Usher,
     free_port,
@@ -27,6 +29,7 @@ from tests.support.sign_in import settings_for
 from tests.support.webhook_receiver import webhook_receiver
 
 SCRIPT = "<img src=x onerror=\"document.title='pwned'\">"
+SEARCH = "(field, text) => { field.value = text; field.dispatchEvent(new Event('change')); }"
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +179,39 @@ def test_a_role_changes_and_somebody_is_signed_out(page: Page, visitor: Visitor)
     expect(page.locator(".admin-page")).to_contain_text("Not signed in anywhere.")
 
 
+@pytest.mark.slow
+def test_a_question_is_asked_though_sockets_open_during_the_press(
+    page: Page, visitor: Visitor
+) -> None:
+    visitor.arrive()
+    find_user(page, visitor.email)
+    expect(page.locator(".admin-page")).to_contain_text("1 session, 1 open socket")
+    with pressing(page.get_by_role("button", name="Disable")):
+        visitor.open().joined()
+        expect(page.locator(".admin-page")).to_contain_text("1 session, 2 open sockets")
+    dialog = page.get_by_role("dialog", name="Disable Ada?")
+    expect(dialog).to_contain_text("2 open sockets close at once")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Disable")).to_be_focused()
+
+
+@pytest.mark.slow
+def test_a_user_is_opened_though_the_list_is_read_anew_during_the_press(
+    page: Page, server: Usher
+) -> None:
+    user = sign_up(server)
+    go(page, "Users")
+    search = page.get_by_label("Search by name, e-mail address or id")
+    search.fill(user.user["email"])
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(1)
+    with pressing(rows.get_by_role("link")):
+        assert user.call("PATCH", "/api/auth/me", {"name": "Bea"}).status == 200
+        search.evaluate(SEARCH, user.user["email"][:-1])
+        expect(rows.get_by_role("link")).to_have_text("Bea")
+    expect(page.get_by_role("heading", level=2, name="Bea")).to_be_visible()
+
+
 def test_the_last_administrator_cannot_be_taken_away(page: Page, admin: Visitor) -> None:
     find_user(page, admin.email)
     page.get_by_role("button", name="Make a user").click()
@@ -316,6 +352,32 @@ def test_a_webhook_is_tested_and_its_events_are_sent_again(page: Page) -> None:
         page.get_by_role("button", name="Delete").click()
         confirm(page, "Delete this webhook?", "Delete", receiver.url)
         expect(page.get_by_role("heading", name="No webhooks")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_a_delivery_that_takes_its_time_is_shown_when_it_has_come(page: Page) -> None:
+    with webhook_receiver() as receiver:
+        come = threading.Event()
+        receiver.answer = lambda *_: 204 if come.wait(PATIENCE) else 500
+        go(page, "Webhooks")
+        page.get_by_role("button", name="Add a webhook").click()
+        form = page.get_by_role("dialog", name="Add a webhook")
+        form.get_by_label("Address").fill(receiver.url)
+        form.get_by_role("button", name="Add", exact=True).click()
+        page.get_by_role("button", name="Done").click()
+        page.get_by_role("link", name=receiver.url).click()
+        expect(page.get_by_role("heading", name="No deliveries")).to_be_visible()
+        reads: list[Response] = []
+        is_read = re.compile("/deliveries$")
+        page.on("response", lambda one: reads.append(one) if is_read.search(one.url) else None)
+        page.get_by_role("button", name="Send a test event").click()
+        row = page.locator("tbody tr", has_text="webhook.test")
+        expect(row).to_contain_text("waiting")
+        wait_until(lambda: page.title() and len(reads) >= 3)  # at once, soon, and again
+        come.set()
+        expect(row).to_contain_text("delivered HTTP 204")
+        page.get_by_role("button", name="Delete").click()
+        confirm(page, "Delete this webhook?", "Delete", receiver.url)
 
 
 @pytest.mark.slow

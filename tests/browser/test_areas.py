@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.states import as_admin
-from tests.support.browser import Visitor, visitors
+from tests.support.browser import Visitor, pressing, visitors
 from tests.support.server import usher
 from tests.support.tools import first_of
 
@@ -40,6 +40,18 @@ def test_the_first_visitor_of_all_is_told_what_this_is_and_what_comes_next(
         second = new().open()
         expect(second.at("#sign-in-title")).to_be_visible()
         expect(second.at(".welcome")).to_have_count(0)
+
+
+@pytest.mark.slow
+def test_an_area_is_opened_though_the_page_starts_anew_during_the_press(visitor: Visitor) -> None:
+    tab = visitor.arrive()
+    restored = "() => dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))"
+    frames = "() => new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(seen)))"
+    with pressing(tab.at("#areas a", "Rooms")):
+        with tab.page.expect_response("**/api/auth/**"):
+            tab.page.evaluate(restored)  # as the browser does with a page that it has kept
+        tab.page.evaluate(frames)
+    expect(tab.page.get_by_role("heading", level=1, name="Rooms")).to_be_visible()
 
 
 def test_areas_have_addresses_and_the_way_back_works(visitor: Visitor) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import APIResponse, Page, Route, expect
 
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
-from tests.support.browser import Tab, Visit, Visitor, credentials_of
+from tests.support.browser import Tab, Visit, Visitor, credentials_of, pressing
 from tests.support.foreign_site import foreign_site
 from tests.support.server import PASSWORD, Usher, address, usher, wait_until
 from tests.support.tools import first_of, need
@@ -158,6 +158,7 @@ def test_a_weak_password_gets_advice_at_the_field(visitor: Visitor) -> None:
 def test_an_empty_form_is_not_sent_and_says_what_is_missing(visitor: Visitor) -> None:
     tab = visitor.open("/#sign-up")
     expect(tab.at("#sign-up")).to_be_visible()
+    tab.page.wait_for_load_state("networkidle")  # it asks who is here
     calls: list[str] = []
     tab.page.on("request", lambda request: calls.append(request.url))
     tab.sign_up("not an address", "short")
@@ -227,6 +228,45 @@ def test_a_device_is_seen_to_open_and_close_its_sockets(visitor: Visitor, visit:
     expect(mine.at("#sessions li")).to_have_count(1)
     mine.page.get_by_text("Recently ended").click()
     expect(mine.at("#ended-list li")).to_contain_text("Signed out")
+
+
+def test_a_device_is_signed_out_though_its_row_changes_during_the_press(
+    visitor: Visitor, visit: Visit
+) -> None:
+    mine = visitor.arrive()
+    theirs = visit()
+    tab = theirs.arrive_as(visitor.email)
+    row = mine.at(ROW_OF_ANOTHER)
+    expect(row.locator(".live")).to_have_text("1 open socket")
+    with pressing(row.get_by_role("button")):
+        theirs.open().joined()
+        expect(row.locator(".live")).to_have_text("2 open sockets")
+    expect(tab.at("#notice-title")).to_have_text("You were signed out")
+    expect(mine.at("#sessions li")).to_have_count(1)
+
+
+@pytest.mark.slow
+def test_a_list_of_devices_that_comes_late_does_not_replace_a_newer_one(
+    visitor: Visitor, visit: Visit
+) -> None:
+    mine = visitor.arrive()
+    theirs = visit().arrive_as(visitor.email)
+    expect(mine.at(ROW_OF_ANOTHER)).to_contain_text("1 open socket")
+    late: list[tuple[Route, APIResponse]] = []
+    mine.page.route("**/api/sessions", lambda route: late.append((route, route.fetch())), times=1)
+    second = Tab(theirs.page.context.new_page())
+    second.page.goto(visitor.server.url)
+    second.joined()  # the list is read anew
+    wait_until(lambda: mine.page.title() and late)
+    theirs.at("#sign-out").click()  # and once more
+    expect(mine.at("#sessions li")).to_have_count(1)
+    [(route, answer)] = late
+    with mine.page.expect_response("**/api/sessions") as came:
+        route.fulfill(response=answer)
+    came.value.finished()
+    mine.page.evaluate("() => new Promise((shown) => setTimeout(shown, 100))")
+    expect(mine.at("#sessions li")).to_have_count(1)
+    assert mine.at("#sessions li").count() == 1
 
 
 def test_signing_out_everywhere_else_leaves_this_session(visitor: Visitor, visit: Visit) -> None:
@@ -337,7 +377,8 @@ def test_no_token_or_ticket_is_where_the_page_could_show_it(visitor: Visitor) ->
 
 
 def test_an_access_token_that_ran_out_is_renewed_silently(visitor: Visitor) -> None:
-    tab = visitor.arrive()
+    tab = visitor.arrive("/#/console")
+    expect(tab.at("#own-claims")).to_contain_text("iss")  # the last that this area asks for
     tab.toggle_socket()
     expect(tab.at("#state")).to_have_attribute("data-state", "closed")
     calls: list[str] = []

@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from services.providers.registry import usual_title
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
-from tests.support.browser import Tab, Visit, Visitor, credentials_of
+from tests.support.browser import Tab, Visit, Visitor, credentials_of, pressing
 from tests.support.checks import rows
 from tests.support.github import github
 from tests.support.practice_provider import STYLES, PracticeProvider, practice_provider
@@ -328,6 +328,23 @@ def test_without_a_password_and_some_time_later_one_signs_in_again(
     expect(tab.joined().at("#linked-status")).to_have_text("Practice is linked.")
 
 
+@pytest.mark.slow
+def test_nothing_is_offered_before_it_is_known_what_is_linked(
+    visitor: Visitor, op: Provider
+) -> None:
+    held: list[Route] = []
+    visitor.context.route("**/api/oauth/accounts", lambda route: held.append(route))  # noqa: PLW0108 it sets a member
+    tab = arrive_by(visitor)
+    expect(tab.at("#sessions li:has(.here)")).to_contain_text("by Campus")
+    assert tab.at("#link-choices button").count() == 0
+    wait_until(lambda: tab.page.title() and held)
+    visitor.context.unroute("**/api/oauth/accounts")
+    for route in held:
+        route.continue_()
+    expect(tab.at("#linked-list li")).to_have_count(1)
+    expect(tab.at("#link-choices button")).to_have_count(3)
+
+
 def test_an_account_that_is_another_users_is_not_linked(
     visitor: Visitor, visit: Visit, op: Provider
 ) -> None:
@@ -356,6 +373,26 @@ def test_unlinking_removes_the_method_and_leaves_this_session(
     expect(tab.page.get_by_role("button", name="Link Campus")).to_be_visible()
     assert tab.joined().session_id == before
     wait_until(lambda: tab.page.title() and op.revoked)
+
+
+@pytest.mark.slow
+def test_an_account_is_unlinked_though_its_row_changes_during_the_press(
+    visitor: Visitor, op: Provider
+) -> None:
+    tab = visitor.arrive()
+    link(tab, "Campus")
+    row = tab.at("#linked-list li", "Campus")
+    fresh = address()
+    with pressing(row.get_by_role("button")):
+        rows(
+            visitor.server,
+            "UPDATE identities SET email = ? WHERE email = ?",
+            fresh,
+            op.user["email"],
+        )
+        tab.page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+        expect(row).to_contain_text(fresh)
+    expect(tab.at("#linked-status")).to_have_text("Campus is unlinked.")
 
 
 @pytest.mark.slow
@@ -388,7 +425,7 @@ def test_unlinking_the_provider_of_the_session_signs_out(
         tab.area("Account")
     press(tab, "Unlink Campus")
     signed_out(tab, "Campus is unlinked, and this session came of it.")
-    assert credentials_of(visitor) == set()
+    wait_until(lambda: credentials_of(visitor) == set())  # the socket ends before it is answered
     go_on(tab, "Practice")
     consent(tab, visitor.email)
     expect(tab.joined().at("#linked-list li")).to_have_count(1)

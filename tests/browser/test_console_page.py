@@ -176,6 +176,7 @@ def test_the_time_of_heartbeats_is_a_plot_that_can_be_read_out(tab: Tab) -> None
 
 def test_a_token_is_taken_apart_and_not_kept(visitor: Visitor, tab: Tab) -> None:
     token = str(sign_up(visitor.server).token)
+    expect(tab.at("#own-claims")).to_contain_text("iss")  # the last that this area asks for
     calls: list[str] = []
     tab.page.on("request", lambda request: calls.append(request.url))
     tab.at("#jwt").fill(token)

@@ -11,12 +11,17 @@ import pyotp
 import pytest
 from playwright.sync_api import Browser, Page, Response, expect
 
-from tests.support.browser import with_authenticator
+from tests.support.browser import pressing, with_authenticator
 from tests.support.native import App
 from tests.support.qr import read_qr
 from tests.support.server import PASSWORD, Usher, address, usher
 
 STEP = 30
+RENAME = """async (name) => {
+  const id = document.querySelector('#passkeys [id^=rename]').id.replace('rename-', '');
+  const body = JSON.stringify({ name });
+  return (await fetch(`/api/auth/passkeys/${id}`, { method: 'PATCH', body })).status;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +148,23 @@ def test_a_passkey_is_added_signs_in_alone_and_is_removed(page: Page, server: Us
     sign_out(page)
     page.click("#passkey-sign-in")
     expect(page.locator("#sign-in-form .form-error")).to_contain_text("does not work here")
+
+
+@pytest.mark.slow
+def test_a_passkey_is_removed_though_the_list_is_read_anew_during_the_press(
+    page: Page, server: Usher
+) -> None:
+    sign_up(page, server)
+    page.click("#add-passkey")
+    expect(page.locator("#passkeys li")).to_have_count(1)
+    row = page.locator("#passkeys li")
+    with pressing(row.locator("[id^=remove]")):
+        page.evaluate(RENAME, "Red key")
+        page.evaluate(
+            "() => document.querySelector('#add-passkey').click()"
+        )  # has one: none is made
+        expect(row.locator("strong")).to_have_text("Red key")
+    expect(row).to_have_count(0)
 
 
 @pytest.mark.slow

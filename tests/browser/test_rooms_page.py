@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
-from tests.support.browser import Tab, Visit
+from tests.support.browser import Tab, Visit, pressing
 
 SCRIPT = "<img src=x onerror=\"document.title='pwned'\">"
 
@@ -76,6 +76,54 @@ def test_unread_messages_are_counted_until_their_room_is_opened(
     expect(grace.at("#lines .new")).to_be_visible()
 
 
+def test_a_room_is_opened_though_a_message_comes_to_another_during_the_press(
+    visit: Visit,
+) -> None:
+    one, other = visit(), visit()
+    ada = opened(one.arrive("/#/rooms"), "Yard")
+    grace = other.arrive("/#/rooms")
+    add(ada, other.email)
+    opened(grace, "Attic")
+    opened(grace, "Zoo")
+    with pressing(grace.at("#room-list a", "Attic")):
+        say(ada, "Yard", "Come out!")
+        expect(grace.at("#room-list a", "Yard").locator(".unread")).to_contain_text("1")
+    expect(grace.page.get_by_role("heading", level=2, name="Attic", exact=True)).to_be_visible()
+
+
+@pytest.mark.slow
+def test_a_name_stays_selected_when_somebody_else_comes_in(visit: Visit) -> None:
+    one, other = visit(), visit()
+    ada = opened(one.arrive("/#/rooms"), "Library")
+    other.arrive().page.close()
+    add(ada, other.email)
+    here = ada.get_by_role("list", name="Here").get_by_role("listitem")
+    expect(here).to_have_count(1)
+    here.evaluate("(item) => getSelection().selectAllChildren(item)")
+    other.open("/#/rooms").joined()
+    expect(here).to_have_count(2)
+    assert ada.evaluate("() => String(getSelection())") == "Ada (you)"
+
+
+@pytest.mark.slow
+def test_a_member_is_removed_though_another_goes_during_the_press(visit: Visit) -> None:
+    one = visit()
+    page = opened(one.arrive("/#/rooms"), "Crew")
+    page.get_by_role("button", name="People and settings").click()
+    members = page.get_by_role("dialog").get_by_role("listitem")
+    for count in (1, 2):
+        member = visit()
+        member.arrive().page.close()
+        page.get_by_label("Add somebody by e-mail address").fill(member.email)
+        page.get_by_role("button", name="Add", exact=True).click()
+        expect(members).to_have_count(count)
+    with pressing(members.first.get_by_role("button")):
+        members.last.get_by_role("button").evaluate("(button) => button.click()")
+        expect(members).to_have_count(1)
+        members.get_by_role("button").hover()  # the dialog is smaller now
+    expect(members).to_have_count(0)
+
+
 def test_what_was_said_while_the_line_was_down_comes_and_is_counted(
     visit: Visit,
 ) -> None:
@@ -102,7 +150,9 @@ def test_rights_are_given_and_taken_and_a_member_leaves(visit: Visit) -> None:
     add(ada, other.email)
     grace.at("#room-list a", "Hall").click()
     ada.get_by_role("button", name="People and settings").click()
-    ada.get_by_role("dialog").get_by_role("combobox").select_option("read")
+    with ada.expect_response(lambda answer: answer.request.method == "PUT") as given:
+        ada.get_by_role("dialog").get_by_role("combobox").select_option("read")
+    assert given.value.ok
     ada.get_by_role("dialog").get_by_role("button", name="Close").click()
     grace.page.get_by_label("Message to Hall").fill("May I?")
     grace.page.keyboard.press("Enter")

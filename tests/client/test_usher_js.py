@@ -206,7 +206,7 @@ def test_a_server_that_never_lets_join_is_left(node: Node, scripted: Scripted) -
 
 def test_a_server_that_went_silent_is_left(node: Node, scripted: Scripted) -> None:
     scripted.mute = True
-    client, _ = joined(node, scripted, timeoutMs=80)
+    client, _ = joined(node, scripted, timeoutMs=2000)  # in which it has to have joined, too
     assert client.state("waiting")["reason"] == "heartbeat_timeout"
     client.result("close")
 

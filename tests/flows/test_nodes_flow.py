@@ -186,6 +186,10 @@ async def test_presence_and_live_sockets_are_those_of_all_nodes(three: Nodes) ->
         assert len(reported) == 1, "who is on two nodes comes and goes once"
 
 
+def live_sockets(client: Client) -> int:
+    return sum(int(item["live_sockets"]) for item in client.get("/api/sessions").body["items"])
+
+
 @pytest.mark.gen_test(timeout=60)
 async def test_who_watches_their_sessions_hears_of_sockets_on_each_node(three: Nodes) -> None:
     bob = sign_up(three[0])
@@ -199,6 +203,7 @@ async def test_who_watches_their_sessions_hears_of_sockets_on_each_node(three: N
             assert [item["live_sockets"] for item in items] == [3]
             await third.close()
             await watcher.next("sessions-changed")
+            await until(lambda: live_sockets(bob) == 2)
         assert [f for f in other.events if f["event"] == "sessions-changed"] == []
 
 

@@ -155,6 +155,8 @@ def test_channels_and_sockets_cause_events(
     assert admin.call("PUT", seat, {"right": "read"}).status == 200  # no change: no event
     assert member.call("DELETE", seat).status == 204
     assert admin.call("DELETE", path).status == 204
+    # From then on the node knows, too, that somebody wants to hear of sockets.
+    wait_until(lambda: receiver.types().count("channel.changed") >= 6)
 
     async def join() -> None:
         async with connect(server, subprotocols=bearer(member.token)) as socket:
@@ -162,7 +164,6 @@ def test_channels_and_sockets_cause_events(
 
     asyncio.run(join())
     wait_until(lambda: "socket.left" in receiver.types())
-    wait_until(lambda: receiver.types().count("channel.changed") >= 6)
     channel = [e.event["data"] for e in receiver.received if e.event["type"] == "channel.changed"]
     assert [e["change"] for e in channel] == [
         "created",

@@ -242,6 +242,49 @@ async def test_channels_and_memberships_are_shares_and_administrators_have_none(
             await channels.put_member(admin, by_admin.id, people[0])
 
 
+@pytest.mark.gen_test
+async def test_open_channels_are_a_share_because_every_socket_joins_them(
+    database_url: str,
+) -> None:
+    async with node(database_url) as parts:
+        channels = parts.channels
+        channels._shares = Shares(channels=100, given=100, given_to_one=2, opened=3)
+        owner, admin = await parts.user("Owner"), await parts.user("Admin", role="admin")
+        public = (await channels.create(owner, "Public", private=False)).id
+        mine = [(await channels.create(owner, f"C{n}")).id for n in range(3)]
+        await channels.update(owner, mine[0], roles={"user": "read"})
+        await channels.update(owner, mine[1], private=False)
+        with pytest.raises(TooManyChannels):
+            await channels.create(owner, "One more", private=False)
+        for change in ({"private": False}, {"roles": {"user": "read"}}):
+            with pytest.raises(TooManyChannels):
+                await channels.update(owner, mine[2], **change)
+            with pytest.raises(TooManyChannels):  # whose channel it is counts, not who opens it
+                await channels.update(admin, mine[2], **change)
+        await channels.update(owner, mine[0], roles={"user": "write"}, private=False)  # is open
+        await channels.update(owner, mine[0], roles={}, private=True)
+        await channels.update(owner, mine[2], private=False)
+        await channels.delete(owner, public)
+        await channels.create(owner, "In its place", private=False)
+        for number in range(5):
+            await channels.create(admin, f"A{number}", private=False)
+
+
+def test_open_channels_are_counted_exactly_when_many_open_at_once(database_url: str) -> None:
+    async def race() -> int:
+        async with node(database_url) as parts:
+            channels = parts.channels
+            channels._shares = Shares(channels=100, given=100, given_to_one=2, opened=4)
+            one = await parts.user("One")
+            made = [(await channels.create(one, f"C{n}")).id for n in range(6)]
+            calls: list[Any] = [channels.update(one, c, private=False) for c in made]
+            calls += [channels.create(one, f"P{n}", private=False) for n in range(6)]
+            opened = await outcomes(*calls)
+            return sum(not isinstance(each, BaseException) for each in opened)
+
+    assert run(race()) == 4
+
+
 def test_shares_hold_exactly_when_many_ask_at_once(database_url: str) -> None:
     async def race() -> tuple[int, int]:
         async with node(database_url) as parts:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -20,6 +19,7 @@ from services.redis.store_redis import RedisStore
 from services.secret import Secret
 from tests.support.redis import RealRedis, redis_server, run, until, within
 from tests.support.redis_forms import Server, certificate
+from tests.support.server import free_port
 
 __all__ = ["redis_server"]
 
@@ -47,12 +47,6 @@ async def fails(awaitable: Any) -> str:
     with pytest.raises(StoreUnavailable) as caught:
         await within(awaitable)
     return caught.value.evidence
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # Order and batching

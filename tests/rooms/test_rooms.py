@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
-from services.bus.bus import LoggedMessage, Window
+from services.bus.bus import SENDER_BYTES, LoggedMessage, Window
 from services.bus.bus_memory import MemoryBus, _Log
 from services.bus.bus_redis import RedisBus
 from services.errors import StoreUnavailable
@@ -70,7 +70,7 @@ class SlowBus(MemoryBus):
 
     async def keep_at(self, room: str, body: bytes, seconds: float) -> None:
         """Keep a message whose id is of that time."""
-        log = self._logs.setdefault(room, _Log(self._size))
+        log = self._logs.setdefault(room, _Log(self._size, SENDER_BYTES))
         log.add("", LoggedMessage(f"{int(seconds * 1000)}-0", body))
 
 

@@ -231,6 +231,15 @@ class Visitor:
         assert unknown == []
 
 
+@contextmanager
+def pressing(target: Locator) -> Iterator[None]:
+    """The mouse goes down on something, and up again when what is done meanwhile is seen."""
+    target.hover()
+    target.page.mouse.down()
+    yield
+    target.page.mouse.up()
+
+
 Visit = Callable[..., Visitor]
 """Makes a visitor; see `visitors`."""
 

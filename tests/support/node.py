@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import Server, ServerConnection, serve
 
 from tests.support.driver_process import DriverProcess
-from tests.support.server import PATIENCE
+from tests.support.server import PATIENCE, free_port
 from tests.support.tools import need
 
 DRIVER = Path(__file__).parent / "usher_driver.mjs"
@@ -261,6 +261,4 @@ def run_script(script: str, *, websocket: bool = True, **variables: str) -> tupl
 
 def closed_port() -> int:
     """A port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()

@@ -88,7 +88,7 @@ ACCESS_TTL, REFRESH_TTL, LIFETIME, TICKET_TTL = 900.0, 3600.0, 86400.0, 30.0
 LEASE = 3600.0
 """Longer than any test: nothing here learns of revocations by itself."""
 MAX_SESSIONS = 100
-HISTORY_MESSAGES, HISTORY_SECONDS = 1000, 86400.0
+HISTORY_MESSAGES, HISTORY_BYTES, HISTORY_SECONDS = 1000, 1_048_576, 86400.0
 ISSUER = "http://usher.test"
 OPENED_AT = 1_800_000_000.0
 
@@ -219,6 +219,7 @@ def settings_of_tests(*providers: OAuthProvider) -> Settings:
         lease_seconds=LEASE,
         max_sessions_per_user=MAX_SESSIONS,
         history_messages=HISTORY_MESSAGES,
+        history_bytes=HISTORY_BYTES,
         history_seconds=HISTORY_SECONDS,
         public_url=None,
         allowed_origins=(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import queue
@@ -44,6 +45,9 @@ ROOMY = {
 TORNADO = "sqlite-through-tornado"
 LOWEST_PORT = 10_000
 """Of those that tests choose."""
+SHARES = 16
+"""Of these ports: one for each worker, of which there are fewer (tests/conftest.py)."""
+_TURNS = itertools.count(secrets.randbelow(2**20))
 PATIENCE = 20.0
 """Seconds that anything may take on a busy machine before a test gives up."""
 ANSWER_PATIENCE = 3 * PATIENCE
@@ -177,9 +181,13 @@ class Usher:
 
 def free_port() -> int:
     """A port that nobody listens on just now. The system gives it to no connection, which could be
-    in the way before it is used, or while whoever listens on it is started again."""
+    in the way before it is used, or while whoever listens on it is started again. No other worker
+    of pytest-xdist chooses it, and this one gives it again only after hundreds of others."""
+    worker = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or 0)
+    each = (_first_given() - LOWEST_PORT) // SHARES
+    lowest = LOWEST_PORT + each * (worker % SHARES)
     while True:
-        port = LOWEST_PORT + secrets.randbelow(_first_given() - LOWEST_PORT)
+        port = lowest + next(_TURNS) % each
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -41,12 +41,28 @@ class Ticks:
         return self.now
 
 
+class Looking(Dispatcher):
+    """One that counts how often it has looked."""
+
+    looks = 0
+
+    async def step(self) -> None:
+        await super().step()
+        self.looks += 1
+
+    async def looked(self) -> None:
+        """Wake it, and wait until it has looked: one look may be under way already."""
+        looks = self.looks
+        self.wake()
+        await until(lambda: self.looks > looks + 1)
+
+
 @asynccontextmanager
 async def dispatching(
     parts: Parts, monotonic: Callable[[], float] = time.monotonic
-) -> AsyncIterator[Dispatcher]:
+) -> AsyncIterator[Looking]:
     """A dispatcher at work."""
-    one = Dispatcher(
+    one = Looking(
         parts.database,
         parts.services.webhooks.webhooks,
         lambda places: Sender(True, places, seconds=PATIENCE),
@@ -97,14 +113,14 @@ async def test_a_claim_that_does_not_move_is_taken_over_by_the_monotonic_clock(
             await parts.database.run(deliveries.claim, {id_: 1}, parts.clock(), "of the dead")
             ticks = Ticks()
             async with dispatching(parts, ticks) as one:
-                one.wake()
+                await one.looked()
                 parts.clock.forward(10**6)  # what the wall clock says does not matter
+                await one.looked()
                 await asyncio.sleep(0.3)
                 assert not receiver.received
                 for _ in range(3):  # it is seen, it is too old, it is claimed anew
                     ticks.now += 2.5
-                    one.wake()
-                    await asyncio.sleep(0.3)
+                    await one.looked()
                 await until(lambda: receiver.received)
                 await until(lambda: not one._tasks)
             assert await states(parts, id_) == ["delivered"]
