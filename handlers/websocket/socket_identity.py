@@ -6,7 +6,7 @@ socket.py has the frames of a socket and their replies.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -81,10 +81,10 @@ class SocketIdentity:
 
     # ---- identity --------------------------------------------------------------------------
 
-    async def _identify(self, credential: Credential) -> Identity:
+    def _identify(self, credential: Credential) -> Awaitable[Identity]:
         if self._session is None:
-            return await self.context.admit(credential, self._address, session_id=self.session_id)
-        return await self.context.joins.renew(credential, self._session)
+            return self.context.admit(credential, self._address, session_id=self.session_id)
+        return self.context.joins.renew(credential, self._session)
 
     def _enter(self, identity: Identity, bearer: bool) -> protocol.Joined:
         """Set the identity, and add the socket to the hub, Redis and rooms. Does not wait."""
@@ -93,7 +93,7 @@ class SocketIdentity:
         self._issued_at, self._renewed_at = claims.iat, now
         self.generation = identity.generation
         self.session_id = identity.session_id or self.session_id
-        self._session = SocketSession(
+        session = self._session = SocketSession(
             session_id=self.session_id,
             user_id=claims.sub,
             login_session_id=claims.sid,
@@ -106,10 +106,10 @@ class SocketIdentity:
         self.connection.limit(protocol.MAX_MESSAGE_BYTES)
         context.hub.add(self)
         if bearer:
-            self._bind_bearer(claims.jti, record_command(self._session))
+            self._bind_bearer(claims.jti, record_command(session))
         else:
             self._bind_bearer(None)
-            context.services.pool.write_record(self._session)
+            context.services.pool.write_record(session)
         self._enter_rooms(identity)
         context.services.last_seen.record(claims.sid)
         context.metrics.joins.inc("joined")

@@ -27,5 +27,8 @@ class SteadyClock:
 
     def __call__(self) -> float:
         now = self._monotonic()
-        self._offset = max(self._offset, self._wall() - now)
-        return self._offset + now
+        offset = self._wall() - now
+        if offset <= self._offset:  # not `max`: a join reads the clock a dozen times
+            return self._offset + now
+        self._offset = offset
+        return offset + now

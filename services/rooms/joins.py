@@ -9,7 +9,8 @@ identity's rooms are subscribed.
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
+from collections.abc import Coroutine
+from typing import Any, Literal
 
 import msgspec
 
@@ -39,6 +40,13 @@ class Credential(msgspec.Struct, frozen=True, gc=False):
     text: str
 
     @property
+    def is_token(self) -> bool:
+        """Whether it is read as an access token; anything else as a ticket."""
+        if self.way == "message":
+            return not looks_like_ticket(self.text)
+        return self.way in _BY_TOKEN
+
+    @property
     def is_bearer(self) -> bool:
         """Whether it is an access token that may hold only one live socket."""
         if self.way == "message":
@@ -53,9 +61,9 @@ class Joins:
         self._admission, self._rooms, self._limit = admission, rooms, limit
         self._places: dict[str, Place] = {}
 
-    async def admit(
+    def admit(
         self, credential: Credential, beside: Credential | None = None, session_id: str = ""
-    ) -> Identity:
+    ) -> Coroutine[Any, Any, Identity]:
         """Identify a credential. The identity's rooms are subscribed when this returns.
 
         The caller must enter the identity into the hub, or call `release`, before it awaits
@@ -70,10 +78,18 @@ class Joins:
             TokenExpired, Unauthenticated, Unavailable: as `Admission.identify`.
             RateLimited: the user already has the maximum number of sockets.
         """
-        if credential.way in _BY_TOKEN:
-            claims = self._admission.verify(credential.text)
-        else:
-            claims = await self._claims_of(credential)
+        if not credential.is_token:
+            return self._admit_ticket(credential, beside, session_id)
+        # No coroutine around that of `admit_claims`: nothing is waited for here.
+        claims = self._admission.verify(credential.text)
+        if beside is not None:
+            self._check_same_session(claims, beside)
+        return self.admit_claims(claims, session_id)
+
+    async def _admit_ticket(
+        self, ticket: Credential, beside: Credential | None, session_id: str
+    ) -> Identity:
+        claims = await self._claims_of(ticket)
         if beside is not None:
             self._check_same_session(claims, beside)
         return await self.admit_claims(claims, session_id)

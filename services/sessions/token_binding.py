@@ -15,6 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -85,7 +86,7 @@ class TokenBinding:
             # The last returns the previous holder.
             self._store.call(*beside, ("SET", key, value, "PX", left_ms, "GET"))
         )
-        held.add_done_callback(lambda future: self._on_previous_holder(session, token_id, future))
+        held.add_done_callback(partial(self._on_previous_holder, session, token_id))
 
     def _entry(self, session: SocketSession, token_id: str) -> tuple[str, str, int]:
         left_ms = max(1, int((session.expires_at - self._clock()) * 1000))

@@ -90,8 +90,9 @@ class Hub:
 
     def add(self, socket: HubSocket) -> None:
         """Let a socket in."""
-        self._by_session[socket.session.session_id] = socket
-        user_id = socket.session.user_id
+        session = socket.session
+        self._by_session[session.session_id] = socket
+        user_id = session.user_id
         there = self._by_user.get(user_id)
         if there is None:
             self._by_user[user_id] = socket
@@ -137,9 +138,10 @@ class Hub:
 
     def remove(self, socket: HubSocket) -> bool:
         """Take a socket out. False when it was not in."""
-        if self._by_session.pop(socket.session.session_id, None) is None:
+        session = socket.session
+        if self._by_session.pop(session.session_id, None) is None:
             return False
-        user_id = socket.session.user_id
+        user_id = session.user_id
         there = self._by_user[user_id]
         if isinstance(there, set):
             there.discard(socket)

@@ -27,6 +27,7 @@ from services.websocket.connection import (
 from services.websocket.first_frames import FirstFrames
 from services.websocket.frame_writer import MORE, FrameWriter
 from services.websocket.frames import (
+    CLOSE,
     TEXT,
     FrameError,
     FrameReader,
@@ -120,7 +121,8 @@ class WebSocketConnection(FrameWriter):
         waits in the kernel. `leading`: what it had already sent behind its handshake.
         """
         self._write(head)
-        self._reader.feed(leading)
+        if leading:
+            self._reader.feed(leading)
         self._corked, self._opening = [], True
         first_frames.add(self._begin_frames)
 
@@ -267,7 +269,7 @@ class WebSocketConnection(FrameWriter):
         if opcode is TEXT:  # nearly all are
             if self._open:
                 self._owner.received(payload, True)
-        elif opcode == Opcode.CLOSE:
+        elif opcode is CLOSE:
             self._peer_closes(payload)
         elif not self._open:
             return  # after our close frame nothing counts any more but the peer's

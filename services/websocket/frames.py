@@ -42,6 +42,9 @@ FINAL_TEXT, MASKED, SMALL_HEADER_BYTES = 0x81, 0x80, 6
 TEXT = Opcode.TEXT  # a name of the module is found sooner than a member of an enum
 _SMALL_TEXT = tuple(bytes((FINAL_TEXT, length)) for length in range(126))
 """The header of each small text frame that is sent."""
+CLOSE, BINARY = Opcode.CLOSE, Opcode.BINARY
+_CLOSE_FRAMES = {code: bytes((0x80 | CLOSE, 2)) + struct.pack("!H", code) for code in (1000, 1001)}
+"""What answers the good-bye of nearly every client."""
 _DATA = frozenset((Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY))
 _OPCODES = {int(opcode): opcode for opcode in Opcode}
 """A tenth of the time of a call of the enum."""
@@ -105,6 +108,8 @@ class Perishable(bytes):
 
 def encode_close(code: int, reason: str = "") -> bytes:
     """A close frame (section 5.5.1); without a code when `code` is 1005."""
+    if not reason and (frame := _CLOSE_FRAMES.get(code)) is not None:
+        return frame
     if code == NO_STATUS:
         return encode_frame(Opcode.CLOSE, b"")
     payload = struct.pack("!H", code) + reason.encode()[: MAX_CONTROL_BYTES - 2]
@@ -208,7 +213,7 @@ class FrameReader:
             if frame is None:
                 return None
             final, opcode, payload = frame
-            if opcode > Opcode.BINARY:
+            if opcode > BINARY:
                 self.light += 1
                 return opcode, payload
             if final and opcode != Opcode.CONTINUATION:

@@ -180,7 +180,8 @@ class RawClient:
 
     def lives(self) -> None:
         """The server still answers this socket."""
-        assert self.ask("heartbeat")["ok"] is True
+        answer = self.ask("heartbeat")
+        assert answer["ok"] is True, answer
 
     def ending(self) -> Ending:
         """Read to the end of the stream; answers the close frame as RFC 6455 asks."""
