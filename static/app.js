@@ -83,8 +83,9 @@ export class App {
   toast = toast;
   ask = ask;
 
-  /** A call was answered that the session is over (`problem.signedOut`). */
-  ended() { this.#showSignedOut('unauthenticated'); }
+  /** A call was answered that the session is over (`problem.signedOut`). During a sign-out that is
+   *  no news, and its answer says more. */
+  ended() { if (this.#signedIn) this.#showSignedOut('unauthenticated'); }
 
   /** Why this session ends, should it end now: what comes of one's own act is no news.
    *  @param {string} reason for `goodbye`, or '' */

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import APIResponse, Locator, Page, Route, expect
 
 from services.providers.registry import usual_title
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
@@ -494,6 +494,23 @@ def test_a_sign_out_mentions_the_provider(visitor: Visitor, op: Provider) -> Non
     tab.at("#sign-out").click()
     signed_out(tab, "You may still be signed in at Campus.")
     assert not op.ended
+
+
+@pytest.mark.slow
+def test_a_call_that_is_refused_during_a_sign_out_does_not_take_its_words(
+    visitor: Visitor, op: Provider
+) -> None:
+    late: list[tuple[Route, APIResponse]] = []
+    tab = arrive_by(visitor)
+    expect(tab.at("#sessions li:has(.here)")).to_contain_text("by Campus")
+    tab.page.route("**/api/auth/logout", lambda route: late.append((route, route.fetch())))
+    tab.at("#sign-out").click()
+    wait_until(lambda: tab.page.title() and late)
+    with tab.page.expect_response("**/api/auth/refresh"):
+        tab.page.evaluate("() => { document.dispatchEvent(new Event('visibilitychange')); }")
+    [(route, answer)] = late
+    route.fulfill(response=answer)
+    signed_out(tab, "You may still be signed in at Campus.")
 
 
 @pytest.mark.slow
