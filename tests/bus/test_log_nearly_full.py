@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.redis.store_redis import RedisStore
-from tests.bus.test_bus import received
+from tests.bus.ears import received
 from tests.bus.test_bus_redis import ROOM, Node, node
 from tests.support.redis import RealRedis, redis_server, until
 
