@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from services.redis.link import Group, packed
+from services.redis.link import Group, RedisLink, packed
 from services.redis.store import Command
 
 FULL, EASED = 0.9, 0.85
@@ -21,13 +21,11 @@ try it, and refuse the next."""
 NO_EVICTION = "noeviction"
 
 _QUESTION: tuple[Command, ...] = (("INFO", "memory"),)
-QUESTION = packed(_QUESTION)
 
 log = logging.getLogger(__name__)
 
 
-class AskMemory(Group):
-    """Asks the server once. `told` gets the reply; empty if there is none, or INFO is refused."""
+class _Asked(Group):
 
     __slots__ = ("_told",)
 
@@ -40,6 +38,11 @@ class AskMemory(Group):
 
     def fail(self, reason: str) -> None:
         self._told(b"")
+
+
+def ask_memory(link: RedisLink, told: Callable[[bytes], None]) -> None:
+    """Ask a server once. `told` gets the reply; empty if there is none, or INFO is refused."""
+    link.issue(_Asked(told), packed(_QUESTION))
 
 
 class MemoryUse:

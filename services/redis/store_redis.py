@@ -32,7 +32,7 @@ from services.redis.link import (
     failed,
     redis_error_word,
 )
-from services.redis.memory_use import QUESTION, USABLE, AskMemory, MemoryUse
+from services.redis.memory_use import USABLE, MemoryUse, ask_memory
 from services.redis.store import Command
 from services.redis.trial import trial, write_probe
 from services.secret import Secret
@@ -126,7 +126,7 @@ class RedisStore:
     def look_at_memory(self) -> None:
         """See `Store.look_at_memory`."""
         if self._link is not None:
-            self._link.issue(AskMemory(self._memory.read), QUESTION)
+            ask_memory(self._link, self._memory.read)
 
     def refused(self, evidence: str) -> None:
         """Handle an error reply to a group that was issued with `issue`."""
@@ -229,7 +229,7 @@ class RedisStore:
             if not told.done():
                 told.set_result(info)
 
-        link.issue(AskMemory(take), QUESTION)
+        ask_memory(link, take)
         self._memory.read(await told)
         if self._memory.share > USABLE:
             raise StoreUnavailable(f"memory: {FULL}")
