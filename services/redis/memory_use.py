@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 
 class _Asked(Group):
-
     __slots__ = ("_told",)
 
     def __init__(self, told: Callable[[bytes], None]) -> None:
