@@ -90,7 +90,7 @@ class ClientSocket(SocketIdentity):
         self._timer = self.context.loop.call_later(
             self.context.join_timeout, self._refuse, CloseCode.JOIN_TIMEOUT
         )
-        self.connection.start(leading, head)
+        self.connection.open(head, self.context.first_frames, leading, at_once=True)
 
     def open_refused(self, head: bytes, code: CloseCode, group: str = "") -> None:
         """Open only to close with a code, because a browser cannot see an HTTP status.
@@ -271,6 +271,7 @@ class ClientSocket(SocketIdentity):
             return
         if self._session is None:
             joined = self._enter(identity, credential.is_bearer)
+            self.connection.gather()
         else:
             self._adopt(identity, credential.is_bearer)
             await self.membership.prove(self._proof_ends(identity))

@@ -32,7 +32,7 @@ from services.redis.link import (
     failed,
     redis_error_word,
 )
-from services.redis.store import Command
+from services.redis.store import Command, Then
 from services.redis.trial import trial, write_probe
 from services.secret import Secret
 
@@ -109,6 +109,14 @@ class RedisStore:
         if link is None:
             return failed(asyncio.get_running_loop().create_future(), self.reason)
         return link.send(commands)
+
+    def tell(self, *commands: Command, then: Then | None = None) -> None:
+        """See `Store.tell`."""
+        link = self._link
+        if link is not None:
+            link.tell(commands, then)
+        elif then is not None:
+            then(None)
 
     def refused(self, evidence: str) -> None:
         """Handle an error reply to a group that was issued with `issue`."""

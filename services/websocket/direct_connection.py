@@ -62,6 +62,7 @@ class WebSocketConnection(FrameWriter):
         "_bad_frame",
         "_excess",
         "_gone",
+        "_is_over",
         "_is_watched",
         "_light",
         "_light_at",
@@ -97,39 +98,41 @@ class WebSocketConnection(FrameWriter):
         self._light: TokenBucket | None = None
         self._light_at = NEVER
         self._excess: Excess | None = None
-        self._bad_frame = False
+        self._bad_frame = self._is_over = False
         self._read_away = 0
         self._timer: asyncio.TimerHandle | None = None
         self._gone: Callable[[], None] | None = None
         self.last_heard = loop.time()
 
-    def start(self, leading: bytes = b"", head: bytes = b"") -> None:
-        """Answer the handshake with `head`, if that is not done yet, and begin to read.
-
-        `leading`: what the peer had already sent behind its handshake.
-        """
-        if head:
-            self._write(head)
-        self._watch()
-        if leading:
-            self._take(leading)
-
-    def open(self, head: bytes, first_frames: FirstFrames, leading: bytes = b"") -> None:
-        """Answer the handshake with `head`, and begin a moment later.
+    def open(
+        self, head: bytes, first_frames: FirstFrames, leading: bytes = b"", at_once: bool = False
+    ) -> None:
+        """Answer the handshake with `head`, and begin a moment later, or `at_once`.
 
         What is sent meanwhile waits for that moment, and leaves in one write. What the peer sends
         waits in the kernel. `leading`: what it had already sent behind its handshake.
         """
-        self._write(head)
         if leading:
             self._reader.feed(leading)
         self._corked, self._opening = [], True
-        first_frames.add(self._begin_frames)
+        first_frames.add(self, head, at_once)
 
-    def _begin_frames(self) -> None:
+    def answer(self, head: bytes) -> None:
+        """Send the response to the handshake, before everything else."""
+        if self._send(head, 0) < len(head):  # a new connection has room for more than that
+            self.abort()
+
+    def begin(self) -> None:
+        """Send and deliver from now on, what waited first."""
         self._opening = False
         self._uncork()
         self._read_on()
+
+    def gather(self) -> None:
+        """Let what is sent from now on leave in the next iteration of the loop, in one write."""
+        if self._corked is None and self._open:
+            self._corked, self._opening = [], True
+            self._readers.call_soon(self.begin)
 
     def limit(self, max_message: int) -> None:
         """Allow messages of so many bytes from now on."""
@@ -253,7 +256,7 @@ class WebSocketConnection(FrameWriter):
             self._refuse(error)
         finally:
             self._uncork()
-            if self._bad_frame:
+            if self._bad_frame and not self._is_over:
                 self._end_sending()
 
     def _deliver_all(self) -> None:
@@ -352,6 +355,8 @@ class WebSocketConnection(FrameWriter):
         self._owner.closed(code)
 
     def _peer_closes(self, payload: bytes) -> None:
+        if self._is_over:
+            return
         try:
             code = close_code_of(payload)
         except FrameError as error:
@@ -363,7 +368,9 @@ class WebSocketConnection(FrameWriter):
                 self._write(encode_close(code))
                 self._owner.closed(code)
         self._uncork(MORE)
-        self._end_sending()
+        self._bad_frame = self._is_over = True  # whatever follows is discarded
+        # Not at once: the ends of one iteration of the loop leave together.
+        self._readers.call_soon(self._end_sending)
 
     def _end_sending(self) -> None:
         """Both sides have sent a close frame: end TCP once the queue is sent.
@@ -383,7 +390,7 @@ class WebSocketConnection(FrameWriter):
         except OSError:
             self._close_transport()
         else:
-            if not self._bad_frame:
+            if self._is_over:
                 self._close_transport()
 
     def _on_peer_lost(self) -> None:

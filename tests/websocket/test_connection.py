@@ -12,6 +12,7 @@ import pytest
 from services.websocket import direct_connection as wire
 from services.websocket.connection import FIRST_READ_BYTES, OUTBOX_BYTES
 from services.websocket.direct_connection import WebSocketConnection
+from services.websocket.first_frames import FirstFrames
 from services.websocket.frames import Opcode, Perishable, encode_close, encode_text
 from services.websocket.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode
 from tests.support.parts import Peer, client_frame, socket_pair
@@ -57,7 +58,7 @@ class Line:
         self.connection = self.ear.connection = WebSocketConnection(
             asyncio.get_running_loop(), ours, self.ear
         )
-        self.connection.start()
+        self.connection.begin()
 
     @property
     def is_shut(self) -> bool:
@@ -122,8 +123,9 @@ async def test_what_came_behind_the_handshake_is_delivered_first(lines: list[Lin
     ear, peer = Ear(), Peer(theirs)
     begun = WebSocketConnection(asyncio.get_running_loop(), ours, ear)
     second = client_frame(Opcode.TEXT, b"second")
-    begun.start(client_frame(Opcode.TEXT, b"first") + second[:3])
-    assert ear.texts == [b"first"]
+    leading = client_frame(Opcode.TEXT, b"first") + second[:3]
+    begun.open(b"", FirstFrames(asyncio.get_running_loop()), leading, at_once=True)
+    await until(lambda: ear.texts == [b"first"])
     await peer.send(second[3:])
     await until(lambda: ear.texts == [b"first", b"second"])
     begun.abort()
@@ -252,7 +254,7 @@ async def test_the_replies_to_many_frames_of_one_read_leave_in_one_send(line_of:
     for end in (ours, theirs):
         end.setblocking(False)
     single = line.ear.connection = WebSocketConnection(asyncio.get_running_loop(), ours, line.ear)
-    single.start()
+    single.begin()
     theirs.send(b"".join(client_frame(Opcode.TEXT, b"%d" % n) for n in range(20)))
     record = await within(asyncio.get_running_loop().sock_recv(theirs, 65536))
     assert record == b"".join(encode_text(b"re:%d" % n) for n in range(20))
@@ -454,7 +456,7 @@ async def test_the_echo_of_a_close_arrives_although_the_peer_says_more_behind_it
     await until(lambda: len(ours.recv(100_000, socket.MSG_PEEK)) > 2 * FIRST_READ_BYTES)
     ear = Ear()
     ear.connection = WebSocketConnection(asyncio.get_running_loop(), ours, ear)
-    ear.connection.start()
+    ear.connection.begin()
     came = await within(asyncio.get_running_loop().sock_recv(theirs, 65536))
     assert came == encode_close(1000)
     assert (ear.codes, ear.texts, ours.fileno()) == ([1000], [], -1)
@@ -479,10 +481,13 @@ async def test_what_comes_during_a_pause_is_delivered_after_it_and_a_short_one_c
             self.calls.append("remove")
             loop.remove_reader(fd)
 
+        def call_soon(self, act: Callable[[], None]) -> None:
+            loop.call_soon(act)
+
     loop, readers, ear = asyncio.get_running_loop(), Counted(), Ear()
     ours, theirs = socket_pair()
     ear.connection = WebSocketConnection(loop, ours, ear, readers=readers)
-    ear.connection.start()
+    ear.connection.begin()
     ear.connection.pause()
     ear.connection.resume()
     assert readers.calls == ["add"]
