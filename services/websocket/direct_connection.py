@@ -45,6 +45,19 @@ RARELY, RARE_SECONDS = 2, 1.0
 """Light frames in one read, and seconds since the last ones, for which no bucket is made."""
 
 
+class _Nobody:
+    """The owner of a connection that is gone."""
+
+    def received(self, message: bytes, is_text: bool) -> None:
+        """Nothing is read any more."""
+
+    def closed(self, code: int) -> None:
+        """Its owner was told before."""
+
+
+NOBODY = _Nobody()
+
+
 class WebSocketConnection(FrameWriter):
     """A WebSocket after its handshake.
 
@@ -91,7 +104,7 @@ class WebSocketConnection(FrameWriter):
         self._readers: Readers = readers or loop
         self._is_watched = False
         self._read_bytes = FIRST_READ_BYTES
-        self._owner = owner
+        self._owner: ConnectionOwner = owner
         self._reader = FrameReader(max_message)
         self._paused = self._was_ready = False
         self._resting: asyncio.TimerHandle | None = None
@@ -414,6 +427,8 @@ class WebSocketConnection(FrameWriter):
             self._outbox = None
         self._sock.close()
         self._bad_frame = True
+        # Else both would wait for the garbage collector, and new sockets take new memory till then.
+        self._owner = NOBODY
         if self._gone is not None:
             act, self._gone = self._gone, None
             act()
