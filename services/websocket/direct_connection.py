@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 
 from services.event_loop.loop_watch import never_stalled
-from services.event_loop.readers import Readers
+from services.event_loop.readers import LoopReaders, Readers
 from services.websocket.connection import (
     ABNORMAL_CLOSURE,
     CLOSE_HANDSHAKE_SECONDS,
@@ -68,7 +68,7 @@ class WebSocketConnection(FrameWriter):
         max_message: bytes a message may have; `limit()` changes it.
         stalled: asked once for what one read brings and before an answer leaves: whether the
             loop has stood still. It calls `hold()` where nothing may go in or out then.
-        readers: calls back when there is something to read; the loop by default.
+        readers: calls back when there is something to read; those of the loop by default.
     """
 
     __slots__ = (
@@ -101,7 +101,7 @@ class WebSocketConnection(FrameWriter):
         readers: Readers | None = None,
     ) -> None:
         super().__init__(loop, sock, stalled)
-        self._readers: Readers = readers or loop
+        self._readers: Readers = readers or LoopReaders(loop)
         self._is_watched = False
         self._read_bytes = FIRST_READ_BYTES
         self._owner: ConnectionOwner = owner
@@ -421,7 +421,9 @@ class WebSocketConnection(FrameWriter):
             self._resting = None
         if self._sock.fileno() < 0:
             return
-        self._unwatch()
+        if self._is_watched:
+            self._is_watched = False
+            self._readers.forget(self._fd)
         if self._outbox is not None:
             self._loop.remove_writer(self._fd)
             self._outbox = None

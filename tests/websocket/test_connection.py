@@ -481,6 +481,9 @@ async def test_what_comes_during_a_pause_is_delivered_after_it_and_a_short_one_c
             self.calls.append("remove")
             loop.remove_reader(fd)
 
+        def forget(self, fd: int) -> None:
+            self.remove_reader(fd)
+
         def call_soon(self, act: Callable[[], None]) -> None:
             loop.call_soon(act)
 
