@@ -21,7 +21,7 @@ from services.errors import StoreUnavailable
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
 from services.rooms.rooms import Rooms
-from tests.bus.test_bus import Ear, received
+from tests.bus.ears import Ear, received
 from tests.support.members import RecordingMember, enter
 from tests.support.redis import RealRedis, redis_server, run, until, within
 
