@@ -48,14 +48,13 @@ RARELY, RARE_SECONDS = 2, 1.0
 class _Nobody:
     """The owner of a connection that is gone."""
 
+    __slots__ = ()
+
     def received(self, message: bytes, is_text: bool) -> None:
         """Nothing is read any more."""
 
     def closed(self, code: int) -> None:
         """Its owner was told before."""
-
-
-NOBODY = _Nobody()
 
 
 class WebSocketConnection(FrameWriter):
@@ -430,7 +429,7 @@ class WebSocketConnection(FrameWriter):
         self._sock.close()
         self._bad_frame = True
         # Else both would wait for the garbage collector, and new sockets take new memory till then.
-        self._owner = NOBODY
+        self._owner = _Nobody()
         if self._gone is not None:
             act, self._gone = self._gone, None
             act()
