@@ -26,6 +26,9 @@ REFUSALS = frozenset(
 )  # fmt: skip
 """Error words of a server that answers and yet is of no use: a replica, full, unable to save, our
 rights taken, not ready."""
+SCRIPT_FULL = "EVAL: OOM"
+"""A script was refused for lack of memory. Redis counts what it receives, so a full one refuses a
+message that it would have no room for, and still takes what is small."""
 ELSEWHERE = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
 """Error words of a cluster's node for keys that it has not; store_cluster.py sees to those."""
 
@@ -169,7 +172,9 @@ class RedisLink(asyncio.Protocol):
 
     def refused(self, evidence: str) -> None:
         """Handle an error reply. After some of them, such as READONLY, the link is closed."""
-        if redis_error_word(evidence) in self._lost_by:
+        if evidence == SCRIPT_FULL:
+            self._send_probe()  # if that is refused too, the link is closed
+        elif redis_error_word(evidence) in self._lost_by:
             self.lose(evidence)
 
     def watch(self, probe: Command = PING) -> None:
@@ -198,8 +203,11 @@ class RedisLink(asyncio.Protocol):
         silent = not self._waiting and now - self._last_received >= PROBE_SECONDS
         if silent or (self._probe is not PING and now - self._probed_at >= WRITE_SECONDS):
             self._probed_at = now
-            self.send((self._probe,)).add_done_callback(self._probed)
+            self._send_probe()
         self._watch()
+
+    def _send_probe(self) -> None:
+        self.send((self._probe,)).add_done_callback(self._probed)
 
     def _probed(self, probe: asyncio.Future[list[Any]]) -> None:
         # An error here (LOADING, NOAUTH, MISCONF) means that nothing else would work either.

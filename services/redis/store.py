@@ -33,6 +33,17 @@ class Store(Protocol):
     def available(self) -> bool:
         """False while the backend does not answer; in memory always true."""
 
+    @property
+    def nearly_full(self) -> bool:
+        """Whether little is left of the memory that the backend may use, when it last said so."""
+
+    @property
+    def memory_share(self) -> float:
+        """The part of that memory that is used, from 0 up; 0.0 if it has no limit."""
+
+    def look_at_memory(self) -> None:
+        """Ask the backend how much memory it uses. Does not wait. Call it every second or so."""
+
     def epoch(self, key: str) -> str | None:
         """The epoch (redis/epoch.py) of the server that holds a key; None if it is not known."""
 

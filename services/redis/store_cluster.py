@@ -85,7 +85,7 @@ class ClusterStore:
         self._stale = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
-        self.available = False
+        self.available = self.nearly_full = False
         self.reason = "not connected yet"
 
     def call(self, *commands: Command) -> asyncio.Future[list[Any]]:
@@ -107,6 +107,17 @@ class ClusterStore:
             else:
                 node.issue(part, payload)
         return future
+
+    @property
+    def memory_share(self) -> float:
+        """See `Store.memory_share`: that of the fullest master."""
+        return max((node.memory_share for node in self._masters), default=0.0)
+
+    def look_at_memory(self) -> None:
+        """See `Store.look_at_memory`."""
+        for node in self._masters:
+            node.look_at_memory()
+        self.nearly_full = any(node.nearly_full for node in self._masters)
 
     def epoch(self, key: str) -> str | None:
         """See `Store.epoch`: the key's own node decides."""

@@ -48,6 +48,8 @@ class MemoryStore:
 
     kind = "memory"
     available = True
+    nearly_full = False
+    memory_share = 0.0
 
     @staticmethod
     def epoch(_key: str) -> str | None:
@@ -66,6 +68,9 @@ class MemoryStore:
         self._deadlines: dict[bytes, float] = {}
         self._queue: list[tuple[float, bytes]] = []  # deadlines, those overtaken included
         self._entries = 0
+
+    def look_at_memory(self) -> None:
+        """See `Store.look_at_memory`. No room's log is kept here."""
 
     def call(self, *commands: Command) -> asyncio.Future[list[Any]]:
         """See `Store.call`."""

@@ -121,6 +121,17 @@ class CountingStore:
     def available(self) -> bool:
         return self.inner.available
 
+    @property
+    def nearly_full(self) -> bool:
+        return self.inner.nearly_full
+
+    @property
+    def memory_share(self) -> float:
+        return self.inner.memory_share
+
+    def look_at_memory(self) -> None:
+        self.inner.look_at_memory()
+
     def epoch(self, key: str) -> str | None:
         return self.inner.epoch(key)
 
