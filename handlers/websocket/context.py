@@ -117,25 +117,32 @@ class SocketContext:
     def is_full(self) -> bool:
         return self.draining or len(self.unauthenticated) >= MAX_UNAUTHENTICATED
 
-    async def admit(
+    def admit(
         self,
         credential: Credential,
         address: str,
         beside: Credential | None = None,
         session_id: str = "",
-    ) -> Identity:
+    ) -> Awaitable[Identity]:
         """Identify a credential with `Joins.admit`. An invalid ticket is counted for the client's
         address; a valid one never is.
 
         Raises:
-            RateLimited: too many invalid tickets. Also everything that `Joins.admit` raises.
+            RateLimited: too many invalid tickets. Also everything that `Joins.admit` raises, when
+                called or when awaited.
         """
+        if looks_like_ticket(credential.text):
+            return self._admit_ticket(credential, address, beside, session_id)
+        return self.joins.admit(credential, beside, session_id)
+
+    async def _admit_ticket(
+        self, ticket: Credential, address: str, beside: Credential | None, session_id: str
+    ) -> Identity:
         try:
-            return await self.joins.admit(credential, beside, session_id)
+            return await self.joins.admit(ticket, beside, session_id)
         except Unauthenticated:
-            if looks_like_ticket(credential.text):
-                limits = self.services.limits
-                (await limits.take((limits.of.bad_tokens, network_of(address)))).require()
+            limits = self.services.limits
+            (await limits.take((limits.of.bad_tokens, network_of(address)))).require()
             raise
 
     async def close_spread(self, seconds: float) -> int:

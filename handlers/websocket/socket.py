@@ -5,6 +5,7 @@ The socket's identity and expiry are in socket_identity.py.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -56,6 +57,7 @@ class ClientSocket(SocketIdentity):
         "_excess",
         "_rate",
         "_replies",
+        "_task",
     )
 
     def __init__(
@@ -68,6 +70,7 @@ class ClientSocket(SocketIdentity):
         super().__init__(context, address, session_id)
         self.connection = connect(self)
         self._replies: ReplyQueue | None = None
+        self._task: asyncio.Task[None] | None = None
         self._rate: TokenBucket | None = None
         self._excess: Excess | None = None
 
@@ -90,7 +93,7 @@ class ClientSocket(SocketIdentity):
         self._timer = self.context.loop.call_later(
             self.context.join_timeout, self._refuse, CloseCode.JOIN_TIMEOUT
         )
-        self.connection.start(leading, head)
+        self.connection.open(head, self.context.first_frames, leading, at_once=True)
 
     def open_refused(self, head: bytes, code: CloseCode, group: str = "") -> None:
         """Open only to close with a code, because a browser cannot see an HTTP status.
@@ -196,11 +199,20 @@ class ClientSocket(SocketIdentity):
     def _wait(self, frame: Frame, outcome: Awaitable[None], alone: bool) -> None:
         """Queue the reply to a frame. Frames that must not overlap with it stay unread."""
         replies = self._replies
+        if replies is None and alone:  # the only one until it is sent: it needs no queue
+            self._task = self.context.loop.create_task(self._send_alone(frame, outcome))
+            self.connection.pause()
+            return
         if replies is None:
             replies = self._replies = ReplyQueue()
             replies.task = self.context.loop.create_task(self._send_replies(replies))
         if replies.add(frame, outcome, alone):
             self.connection.pause()
+
+    async def _send_alone(self, frame: Frame, outcome: Awaitable[None]) -> None:
+        await self._finish(frame, outcome)
+        self._task = None
+        self.context.loop.call_soon(self.connection.resume)
 
     async def _send_replies(self, replies: ReplyQueue) -> None:
         while (turn := replies.first()) is not None:
@@ -271,6 +283,7 @@ class ClientSocket(SocketIdentity):
             return
         if self._session is None:
             joined = self._enter(identity, credential.is_bearer)
+            self.connection.gather()
         else:
             self._adopt(identity, credential.is_bearer)
             await self.membership.prove(self._proof_ends(identity))
