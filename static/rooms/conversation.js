@@ -54,7 +54,7 @@ export class Conversation {
     place.replaceChildren(
       make('div', { class: 'room-main' },
         make('header', { class: 'room-head' },
-          make('a', { href: '#/rooms', class: 'room-back' }, '← Channels'),
+          make('a', { href: '#/rooms', class: 'room-back' }, '← Rooms'),
           make('div', { class: 'room-title' }, this.title, this.marks),
           make('div', { class: 'row' }, this.settings, this.leave)),
         this.outside, make('div', { class: 'log' }, this.log, this.down), this.typing, this.#composer()),
