@@ -14,7 +14,7 @@ from models.channel import Channel, ChannelMember, ChannelRole
 from models.user import User
 from services.grants.rules import BACKEND, MAX_ROOMS, Found, Grant, Reader, grant
 
-NEWEST_FOR_ADMINISTRATORS = 100
+NEWEST_FOR_ADMINISTRATORS = 50
 """Channels of others, beside the open ones, that the sockets of administrators join by
 themselves."""
 USERS_AT_ONCE = 500
