@@ -212,13 +212,13 @@ class ClientSocket(SocketIdentity):
     async def _send_alone(self, frame: Frame, outcome: Awaitable[None]) -> None:
         await self._finish(frame, outcome)
         self._task = None
-        self.context.loop.call_soon(self.connection.resume)
+        self.context.readers.call_soon(self.connection.resume)
 
     async def _send_replies(self, replies: ReplyQueue) -> None:
         while (turn := replies.first()) is not None:
             await self._finish(*turn)
             if replies.done():
-                self.context.loop.call_soon(self.connection.resume)
+                self.context.readers.call_soon(self.connection.resume)
         self._replies = None
 
     async def _finish(self, frame: Frame, outcome: Awaitable[None]) -> None:
