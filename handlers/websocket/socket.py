@@ -200,7 +200,7 @@ class ClientSocket(SocketIdentity):
         """Queue the reply to a frame. Frames that must not overlap with it stay unread."""
         replies = self._replies
         if replies is None and alone:  # the only one until it is sent: it needs no queue
-            self._task = self.context.loop.create_task(self._send_alone(frame, outcome))
+            self._task = self.context.loop.create_task(self._finish(frame, outcome, alone=True))
             self.connection.pause()
             return
         if replies is None:
@@ -209,11 +209,6 @@ class ClientSocket(SocketIdentity):
         if replies.add(frame, outcome, alone):
             self.connection.pause()
 
-    async def _send_alone(self, frame: Frame, outcome: Awaitable[None]) -> None:
-        await self._finish(frame, outcome)
-        self._task = None
-        self.context.readers.call_soon(self.connection.resume)
-
     async def _send_replies(self, replies: ReplyQueue) -> None:
         while (turn := replies.first()) is not None:
             await self._finish(*turn)
@@ -221,7 +216,7 @@ class ClientSocket(SocketIdentity):
                 self.context.readers.call_soon(self.connection.resume)
         self._replies = None
 
-    async def _finish(self, frame: Frame, outcome: Awaitable[None]) -> None:
+    async def _finish(self, frame: Frame, outcome: Awaitable[None], alone: bool = False) -> None:
         try:
             await outcome
         except UsherError as error:
@@ -229,6 +224,9 @@ class ClientSocket(SocketIdentity):
         except Exception:  # an error must neither leave the socket hanging nor affect others
             log.exception("socket=%s event=%s failed", self.session_id, frame.event[:64])
             self._answer_refusal(frame, UsherError())
+        if alone:
+            self._task = None
+            self.context.readers.call_soon(self.connection.resume)
 
     def closed(self, code: int) -> None:
         """Leave everything that was joined, because the connection is closed."""
