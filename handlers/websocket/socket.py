@@ -90,9 +90,6 @@ class ClientSocket(SocketIdentity):
         """
         self._group = group
         self.context.unauthenticated.add(self)
-        self._timer = self.context.loop.call_later(
-            self.context.join_timeout, self._refuse, CloseCode.JOIN_TIMEOUT
-        )
         self.connection.open(head, self.context.first_frames, leading, at_once=True)
 
     def open_refused(self, head: bytes, code: CloseCode, group: str = "") -> None:
@@ -104,6 +101,10 @@ class ClientSocket(SocketIdentity):
         self._group = group
         self.connection.open(head, self.context.first_frames)
         self._refuse(code)
+
+    def join_overdue(self) -> None:
+        """Close, because no `user-join` came in time."""
+        self._refuse(CloseCode.JOIN_TIMEOUT)
 
     def _refuse(self, code: CloseCode) -> None:
         self.context.metrics.joins.inc(code.reason)
