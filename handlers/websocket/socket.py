@@ -126,11 +126,8 @@ class ClientSocket(SocketIdentity):
             log.info("socket=%s closed: %s", self.session_id, error.evidence)
             self.close(CloseCode.BAD_REQUEST)
             return
-        if self._rate is None:  # idle sockets have no bucket, to save memory
-            rate = self.context.message_rate
-            self._rate = TokenBucket(rate, rate * BURST_SECONDS, self.connection.last_heard)
-        wait = self._rate.take(self.connection.last_heard)
-        if wait:
+        # Before the join there is no rate: one frame is read, and decides.
+        if self._session is not None and (wait := self._take_token()):
             self._refuse_excess(frame, wait, len(message))
             return
         event = self.context.events.get(frame.event)
@@ -140,6 +137,12 @@ class ClientSocket(SocketIdentity):
             self._refuse(CloseCode.UNAUTHENTICATED)
         else:
             self._dispatch(event, frame)
+
+    def _take_token(self) -> float:
+        if self._rate is None:  # idle sockets have no bucket, to save memory
+            rate = self.context.message_rate
+            self._rate = TokenBucket(rate, rate * BURST_SECONDS, self.connection.last_heard)
+        return self._rate.take(self.connection.last_heard)
 
     def _refuse_excess(self, frame: Frame, wait: float, size: int) -> None:
         """Enforce the message rate: send an error, then pause reading, then close the socket."""
