@@ -92,7 +92,9 @@ async def _current_grants(socket: ClientSocket) -> dict[str, Grant]:
     grants: dict[str, Grant] = {}
     for _ in range(REREADS):
         as_of, version = socket.context.clock(), services.shared_grants.version
-        grants = await services.channels.grants_of(user_id)
+        inside = socket.membership.channels()
+        joined = services.shared_grants.joined_by(socket.session.role, inside)
+        grants = await services.channels.grants_of(user_id, joined)
         # Rooms beyond the limit, which were joined by name, stay joined if still allowed.
         names = socket.membership.names()
         channels = [name.removeprefix(CHANNEL) for name in names if name.startswith(CHANNEL)]

@@ -8,7 +8,7 @@ what goes in or out is decided by the clock each time, as a timer of a busy loop
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
 from services.grants.rules import MAX_ROOMS, Grant, Right
@@ -72,6 +72,10 @@ class Membership:
     def names(self) -> list[str]:
         """The rooms that the socket is in."""
         return list(self._joined)
+
+    def channels(self) -> Collection[str]:
+        """The channels in which the socket has a right, whether or not it is in the room."""
+        return self._grants.keys()
 
     def grant_in(self, room: str) -> Grant | None:
         """The socket's right in a room; None if it may not read it."""
