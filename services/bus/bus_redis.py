@@ -205,7 +205,7 @@ class RedisBus:
 
     def forget_old(self) -> None:
         """Redis expires logs itself; renew the epoch's expiry while a node is running."""
-        self._store.call(("PEXPIRE", EPOCH_KEY, EPOCH_MS))
+        self._store.tell(("PEXPIRE", EPOCH_KEY, EPOCH_MS))
 
     async def close(self) -> None:
         await self._subscription.close()

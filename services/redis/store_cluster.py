@@ -23,7 +23,7 @@ from services.redis.cluster import SLOTS, ClusterAddress, Place, View, place, sl
 from services.redis.cluster_parts import Part, Reply
 from services.redis.forms import address_of
 from services.redis.link import error_word, packed, refusal
-from services.redis.store import Command
+from services.redis.store import Command, Then, pass_on
 from services.redis.store_redis import MAX_BYTES, MAX_GROUPS, RedisStore
 from services.secret import Secret
 
@@ -107,6 +107,10 @@ class ClusterStore:
             else:
                 node.issue(part, payload)
         return future
+
+    def tell(self, *commands: Command, then: Then | None = None) -> None:
+        """See `Store.tell`."""
+        pass_on(self.call(*commands), then)
 
     @property
     def memory_share(self) -> float:

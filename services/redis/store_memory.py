@@ -25,7 +25,7 @@ from services.redis.memory_arguments import (
     score_text,
     set_options,
 )
-from services.redis.store import Command
+from services.redis.store import Command, Then, pass_on
 
 Hash = dict[bytes, bytes]
 SortedSet = dict[bytes, float]
@@ -88,6 +88,10 @@ class MemoryStore:
         else:
             future.set_result(replies)
         return future
+
+    def tell(self, *commands: Command, then: Then | None = None) -> None:
+        """See `Store.tell`."""
+        pass_on(self.call(*commands), then)
 
     async def close(self) -> None:
         self._closed = True

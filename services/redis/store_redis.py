@@ -33,7 +33,7 @@ from services.redis.link import (
     redis_error_word,
 )
 from services.redis.memory_use import USABLE, MemoryUse, ask_memory
-from services.redis.store import Command
+from services.redis.store import Command, Then
 from services.redis.trial import trial, write_probe
 from services.secret import Secret
 
@@ -114,6 +114,14 @@ class RedisStore:
         if link is None:
             return failed(asyncio.get_running_loop().create_future(), self.reason)
         return link.send(commands)
+
+    def tell(self, *commands: Command, then: Then | None = None) -> None:
+        """See `Store.tell`."""
+        link = self._link
+        if link is not None:
+            link.tell(commands, then)
+        elif then is not None:
+            then(None)
 
     @property
     def nearly_full(self) -> bool:

@@ -104,7 +104,7 @@ def test_what_users_are_called_stays_text(page: Page, server: Usher) -> None:
     user = sign_up(server)
     assert user.call("PATCH", "/api/auth/me", {"name": SCRIPT}).status == 200
     assert user.post("/api/channels", {"name": SCRIPT}).status == 201
-    go(page, "Channels")
+    go(page, "Rooms")
     expect(page.get_by_role("link", name=SCRIPT, exact=True)).to_have_count(2)  # and its owner
     find_user(page, SCRIPT)
     expect(page.get_by_role("heading", level=2, name=SCRIPT)).to_be_visible()
@@ -172,7 +172,7 @@ def test_users_have_their_names_where_they_own_and_do_things(page: Page, server:
     user = sign_up(server)
     assert user.call("PATCH", "/api/auth/me", {"name": "Radia Perlman"}).status == 200
     assert user.post("/api/channels", {"name": "Bridges"}).status == 201
-    go(page, "Channels")
+    go(page, "Rooms")
     expect(page.locator("tr", has_text="Bridges")).to_contain_text("Radia Perlman")
     made = "SELECT id FROM audit_events WHERE kind = 'channel.created' AND actor = ?"
     wait_until(lambda: bool(written(server, made, user.user["id"])))  # in the background

@@ -22,6 +22,7 @@ GOOD = [
     ("HOST", "::ffff:127.0.0.1", "127.0.0.1"),
     ("HOST", "Usher.Example", "usher.example"),
     ("PORT", "0", 0),
+    ("MAX_JOINED_OPEN_CHANNELS", "0", 0),
     ("PORT", "65535", 65535),
     ("DATABASE_URL", "sqlite:///data/x.db", Secret("sqlite:///data/x.db")),
     ("DATABASE_URL", "postgres://u:p@h:5432/d", Secret("postgresql://u:p@h:5432/d")),
@@ -147,6 +148,7 @@ BAD |= {
 }
 COUNTS = ["HISTORY_MESSAGES", *(setting.name for setting in LIMIT_SETTINGS)]
 BAD |= {name: ["", "x", "0", "-1", "1.5", "1e3", "1_0", "1000001", "\uff11"] for name in COUNTS}
+BAD |= {"MAX_JOINED_OPEN_CHANNELS": ["", "x", "-1", "1.5", "1e3", "1_0", "1000001", "\uff11"]}
 BAD |= {"HISTORY_BYTES": ["", "x", "0", "-1", "65535", "1e6", "1_048_576", "10000000001"]}
 BAD["REDIS_MEMORY_BYTES"] = ["", "x", "-1", "00", "1", "33554431", "32MiB", "1e9", "100000000000"]
 BAD["COOKIE_NAME_PREFIX"] = ["", " ", "a b", "a=b", "a;b", "1a", "__Host-", "ä", "a" * 33]

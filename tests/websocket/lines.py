@@ -53,7 +53,7 @@ class Line:
         self.connection = self.ear.connection = WebSocketConnection(
             asyncio.get_running_loop(), ours, self.ear
         )
-        self.connection.start()
+        self.connection.begin()
 
     @property
     def is_shut(self) -> bool:

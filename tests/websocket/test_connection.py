@@ -9,6 +9,7 @@ import pytest
 
 from services.websocket import direct_connection as wire
 from services.websocket.direct_connection import WebSocketConnection
+from services.websocket.first_frames import FirstFrames
 from services.websocket.frames import Opcode, encode_text
 from services.websocket.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode
 from tests.support.parts import Peer, client_frame, socket_pair
@@ -34,8 +35,9 @@ async def test_what_came_behind_the_handshake_is_delivered_first(lines: list[Lin
     ear, peer = Ear(), Peer(theirs)
     begun = WebSocketConnection(asyncio.get_running_loop(), ours, ear)
     second = client_frame(Opcode.TEXT, b"second")
-    begun.start(client_frame(Opcode.TEXT, b"first") + second[:3])
-    assert ear.texts == [b"first"]
+    leading = client_frame(Opcode.TEXT, b"first") + second[:3]
+    begun.open(b"", FirstFrames(asyncio.get_running_loop()), leading, at_once=True)
+    await until(lambda: ear.texts == [b"first"])
     await peer.send(second[3:])
     await until(lambda: ear.texts == [b"first", b"second"])
     begun.abort()
@@ -164,7 +166,7 @@ async def test_the_replies_to_many_frames_of_one_read_leave_in_one_send(line_of:
     for end in (ours, theirs):
         end.setblocking(False)
     single = line.ear.connection = WebSocketConnection(asyncio.get_running_loop(), ours, line.ear)
-    single.start()
+    single.begin()
     theirs.send(b"".join(client_frame(Opcode.TEXT, b"%d" % n) for n in range(20)))
     record = await within(asyncio.get_running_loop().sock_recv(theirs, 65536))
     assert record == b"".join(encode_text(b"re:%d" % n) for n in range(20))

@@ -79,7 +79,7 @@ async def test_the_echo_of_a_close_arrives_although_the_peer_says_more_behind_it
     await until(lambda: len(ours.recv(100_000, socket.MSG_PEEK)) > 2 * FIRST_READ_BYTES)
     ear = Ear()
     ear.connection = WebSocketConnection(asyncio.get_running_loop(), ours, ear)
-    ear.connection.start()
+    ear.connection.begin()
     came = await within(asyncio.get_running_loop().sock_recv(theirs, 65536))
     assert came == encode_close(1000)
     assert (ear.codes, ear.texts, ours.fileno()) == ([1000], [], -1)
@@ -104,10 +104,16 @@ async def test_what_comes_during_a_pause_is_delivered_after_it_and_a_short_one_c
             self.calls.append("remove")
             loop.remove_reader(fd)
 
+        def forget(self, fd: int) -> None:
+            self.remove_reader(fd)
+
+        def call_soon(self, act: Callable[[], None]) -> None:
+            loop.call_soon(act)
+
     loop, readers, ear = asyncio.get_running_loop(), Counted(), Ear()
     ours, theirs = socket_pair()
     ear.connection = WebSocketConnection(loop, ours, ear, readers=readers)
-    ear.connection.start()
+    ear.connection.begin()
     ear.connection.pause()
     ear.connection.resume()
     assert readers.calls == ["add"]
