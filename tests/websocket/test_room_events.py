@@ -13,7 +13,7 @@ import pytest
 from tests.support.nodes import channel, put_out
 from tests.support.raw import RawClient, by_subprotocol, frame, joined
 from tests.support.raw import event as raw_event
-from tests.support.server import Client, Usher
+from tests.support.server import Client, Usher, sign_up
 from tests.support.talk import Talker, start_talking, talking
 from tests.websocket.in_rooms import ann, bob, installation, nothing_more, socket_kind
 
@@ -304,3 +304,20 @@ async def test_models_in_use_are_announced_and_expire_without_renewal(
         for wrong in ({}, {"model": ""}, {"model": "x" * 129}, {"model": 1}, None):
             assert await a.refused("usage", wrong) == "bad_request"
         assert "é" * 128 in (await a.ok("usage", {"model": "é" * 128}))["models"]
+
+
+@pytest.mark.gen_test
+async def test_a_user_may_use_a_hundred_models_at_one_time(
+    installation: Usher, bob: Client
+) -> None:
+    ada = sign_up(installation)
+    refused: list[Any] = []
+    async with talking(installation, ada) as one, talking(installation, bob) as other:
+        for _ in range(5):  # on a busy machine, the first ones may have expired by then
+            said = (one.ask("usage", {"model": f"m{number}"}) for number in range(110))
+            refused = [r["error"] for r in await asyncio.gather(*said) if not r["ok"]]
+            if refused:
+                break
+        assert {error["code"] for error in refused} == {"rate_limited"}
+        assert all(0 < error["retry_after"] <= 3 for error in refused)
+        assert "opus" in (await other.ok("usage", {"model": "opus"}))["models"]
