@@ -132,8 +132,12 @@ class Membership:
     def leave_all(self) -> None:
         """Leave every room for good: the socket is closed."""
         self._stop_timer()
-        self._leave(frozenset(self._joined))
-        self._member = None
+        member, joined = self._member, self._joined
+        self._member, self._joined = None, ()
+        if member is not None:
+            for name in joined:
+                self._rooms.leave(member, name)
+                self._presence.on_leave(name, member.session_id)
 
     def _leave(self, names: AbstractSet[str]) -> None:
         joined, member = self._joined, self._member

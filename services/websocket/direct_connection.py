@@ -426,7 +426,7 @@ class WebSocketConnection(FrameWriter):
         if self._outbox is not None:
             self._loop.remove_writer(self._fd)
             self._outbox = None
-        self._sock.close()
+        socket.close(self._sock.detach())  # half the time of the object's own `close`
         self._bad_frame = True
         # Else both would wait for the garbage collector, and new sockets take new memory till then.
         self._owner = _Nobody()
