@@ -10,6 +10,7 @@ from dataclasses import replace
 import httpx
 
 from conformance.http import Http, http_of, json_of
+from conformance.socket import HandshakeRefused, open_socket
 from conformance.target import Target
 from conformance.verdict import Broken
 
@@ -30,11 +31,13 @@ async def prepared(target: Target, *, first_account: bool = False) -> tuple[Targ
         first_account: the server has no accounts, and the kit becomes its administrator.
 
     Raises:
-        Unusable: a node does not answer, is no such server, or refuses the credentials.
+        Unusable: a node does not answer, is no such server, or refuses the origin or the
+            credentials.
     """
     async with AsyncExitStack() as stack:
         for node in target.nodes:
             await _is_there(node, await http_of(target, stack, node))
+            await _takes_the_origin(target, node)
         http = await http_of(target, stack, target.near)
         if target.admin_key is not None:
             await _key_is_good(http, target.admin_key)
@@ -59,6 +62,22 @@ async def _is_there(node: str, http: Http) -> None:
             f"{node} is no such server: GET /api/auth/me was answered with {answer.status_code}, "
             "not with 401 and a problem document"
         )
+
+
+async def _takes_the_origin(target: Target, node: str) -> None:
+    """A foreign origin is refused with 403 before anything else is looked at: with one that is not
+    the server's, many promises would look broken."""
+    async with AsyncExitStack() as stack:
+        try:
+            await open_socket(target, stack, node=node, origin=target.origin)
+        except HandshakeRefused as refused:
+            if refused.status == 403:
+                raise Unusable(
+                    f"{node} refuses the origin {target.origin}: give the server's PUBLIC_URL as "
+                    "--origin, or add this origin to its ALLOWED_ORIGINS"
+                ) from None
+        except Broken:  # the cases say what is wrong there
+            pass
 
 
 def _reason(error: BaseException) -> str:

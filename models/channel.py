@@ -19,6 +19,9 @@ class Channel(Row):
         created_at: epoch seconds.
         step_up: its room is entered only with a fresh proof of who the user is (RFC 9470).
         public_since: epoch seconds from which every user may read it; None while private.
+        opened_by: the share that it counts in while it is open to everybody or to a role: a user's
+            id, or `services.grants.rules.ADMINISTRATORS`; None while it is not open. It stays when
+            the account is deleted or gets another role.
     """
 
     id = peewee.TextField(primary_key=True)
@@ -36,6 +39,7 @@ class Channel(Row):
     created_at = peewee.DoubleField()
     public_since = peewee.DoubleField(null=True)
     step_up = peewee.BooleanField(default=False)
+    opened_by = peewee.TextField(null=True)
 
     class Meta:
         table_name = "channels"

@@ -114,6 +114,11 @@ class Metrics:
             "Messages not sent to other nodes, which read the rows instead.",
         )
         self.redis_up = Gauge("usher_redis_up", "1 while Redis answers.", registry=self.registry)
+        self.redis_memory = Gauge(
+            "usher_redis_memory_used_ratio",
+            "Part of Redis' maxmemory that is used; 0 without one.",
+            registry=self.registry,
+        )
         self.database_up = Gauge(
             "usher_database_up", "1 while the database answers.", registry=self.registry
         )

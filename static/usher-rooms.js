@@ -38,6 +38,9 @@ export class Rooms {
   /** @type {Map<string, Room>} rooms whose messages must not be missed */ #rooms = new Map();
   /** @type {Set<string>} rooms that the page has left; a new socket is in them again */
   #left = new Set();
+  /** @type {Set<string>} rooms that the page has joined by name; a new socket may not be in them */
+  #named = new Set();
+  /** @type {Set<string>} those that the current socket has not joined yet */ #awaited = new Set();
   /** @type {number | undefined} the server's clock minus performance.now(); never too large */
   #offsetMs;
   #deliver;
@@ -54,6 +57,8 @@ export class Rooms {
   forget() {
     this.#rooms.clear();
     this.#left.clear();
+    this.#named.clear();
+    this.#awaited.clear();
   }
 
   // ---- membership ----------------------------------------------------------------------------
@@ -74,9 +79,10 @@ export class Rooms {
    *  @param {string[]} names of the server  @returns {string[]} those that the page did not leave */
   changed(names) {
     const wanted = this.wanted(names);
-    const still = new Set(wanted);
+    const still = new Set([...wanted, ...this.#awaited]);
     for (const name of [...this.#rooms.keys()]) if (!still.has(name)) this.#drop(name);
     for (const name of wanted) if (!this.#rooms.has(name)) this.#enter(name);
+    for (const name of this.#named) if (!still.has(name)) this.#named.delete(name);
     return wanted;
   }
 
@@ -86,6 +92,34 @@ export class Rooms {
   /** @param {string[]} names  @returns {string[]} those that the page has left */
   unwanted(names) { return this.#left.size ? names.filter((name) => this.#left.has(name)) : []; }
 
+  /** @param {string[]} names that a new socket is in
+   *  @returns {string[]} the others that the page has joined by name: it joins these too, and their
+   *    live messages are queued until missed ones are read */
+  missing(names) {
+    this.#awaited = new Set([...this.#named].filter((name) => !names.includes(name)));
+    for (const name of this.#awaited) {
+      const room = this.#rooms.get(name);
+      if (room) Object.assign(room, { held: [], read: new Set() });
+    }
+    return [...this.#awaited];
+  }
+
+  /** @param {string} name  @returns {boolean} whether it is still to be joined again */
+  awaits(name) { return this.#awaited.has(name); }
+
+  /** A room was joined by name. @param {string} name */
+  named(name) {
+    this.#named.add(name);
+    this.#awaited.delete(name);
+  }
+
+  /** The page leaves a room, or may not join it again. @param {string} name */
+  gone(name) {
+    this.#named.delete(name);
+    this.#awaited.delete(name);
+    this.#drop(name);
+  }
+
   /** The page joins or leaves rooms.
    *  @param {string} event  @param {any} data */
   asked(event, data) {
@@ -93,7 +127,7 @@ export class Rooms {
     if (event === 'join') this.#left.delete(data?.room);
     if (event !== 'leave' || typeof data?.room !== 'string') return;
     this.#left.add(data.room);
-    this.#drop(data.room);
+    this.gone(data.room);
   }
 
   /** @param {string} name */
@@ -169,9 +203,11 @@ export class Rooms {
 
   /** Reads the missed messages of all waiting rooms: many in each request, several at once.
    *  @param {Ask} ask over the socket that has just joined
-   *  @param {() => boolean} current whether it is still the current one */
-  catchUp(ask, current) {
-    const waiting = [...this.#rooms].filter(([, room]) => room.held);
+   *  @param {() => boolean} current whether it is still the current one
+   *  @param {string} [only] the room that was joined by name just now */
+  catchUp(ask, current, only) {
+    const waiting = [...this.#rooms].filter(([name, room]) => room.held
+      && (only === undefined ? !this.#awaited.has(name) : name === only));
     new Reading(new Map(waiting), {
       ask, current,
       page: (name, room, page, first) => this.#take(name, room, page, first),

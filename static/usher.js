@@ -301,8 +301,38 @@ export class UsherClient extends EventTarget {
     this.#leaveAgain(rooms);
     this.#beat(true); // answered before `history`: the reply has the server's clock
     const timeoutMs = HISTORY_TIMEOUTS * this.#options.timeoutMs;
-    this.#rooms.catchUp((data) => connection.request('history', data, timeoutMs, true),
-      () => connection === this.#connection);
+    const current = () => connection === this.#connection;
+    /** @param {object} data */
+    const ask = (data) => connection.request('history', data, timeoutMs, true);
+    const missing = this.#rooms.missing(rooms);
+    this.#rooms.catchUp(ask, current);
+    this.#joinAgain(connection, missing, (room) => this.#rooms.catchUp(ask, current, room));
+  }
+
+  /** Joins the rooms that the page has joined by name, one after the other: a new socket is only in
+   *  those that the server puts it into.
+   *  @param {Connection} connection  @param {string[]} names  @param {(room: string) => void} back */
+  async #joinAgain(connection, names, back) {
+    for (let next = 0; next < names.length;) {
+      const room = names[next];
+      try {
+        if (this.#rooms.awaits(room)) await connection.request('join', { room }, Infinity, true);
+        if (connection !== this.#connection) return;
+        if (this.#rooms.awaits(room)) {
+          this.#moved('join', { room });
+          back(room);
+        }
+      } catch (error) {
+        const { code, retryAfter } = /** @type {UsherError} */ (error);
+        if (connection !== this.#connection || code === 'closed') return; // the next one joins it
+        if (code === 'rate_limited' || code === 'unavailable') {
+          await new Promise((done) => { setTimeout(done, 1000 * (retryAfter ?? 1)); });
+          continue;
+        }
+        this.#rooms.gone(room);
+      }
+      next++;
+    }
   }
 
   /** The server reports the rooms of the socket. @param {string[]} rooms */
@@ -323,6 +353,7 @@ export class UsherClient extends EventTarget {
   #moved(event, answer) {
     const { rooms = [] } = this.#session ?? {};
     if (event === 'join-channels') return this.#setRooms(this.#rooms.changed(answer.rooms));
+    if (event === 'join') this.#rooms.named(answer.room);
     const others = rooms.filter((room) => room !== answer.room);
     this.#setRooms(this.#rooms.changed(event === 'join' ? [...others, answer.room] : others));
   }

@@ -55,7 +55,7 @@ else:
     new_event_loop = uvloop.new_event_loop
 
 LONG = (
-    "test_mail_links",
+    "test_kept_valid",
     "test_room_events",
     "test_socket_identity",
     "test_proxies_in_front",

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.tools import need
+
 ROOT = Path(__file__).parents[1]
 SAMPLE = """
 import pytest
@@ -55,3 +57,13 @@ def last_line(folder: Path, workers: str, *options: str) -> str:
     )
     [line] = [line for line in run.stdout.splitlines() if line.startswith("Left out: ")]
     return line
+
+
+def test_a_missing_program_skips_a_test_and_fails_it_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no-such-program is not on PATH: for this"):
+        need("for this", "no-such-program")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="no-such-program is not on PATH"):
+        need("for this", "no-such-program")
+    assert need("for this", "no-such-program", "sh").name == "sh"

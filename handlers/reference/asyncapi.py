@@ -39,13 +39,15 @@ with 4413. The server pings an idle client every {PING_SECONDS:.0f} seconds, and
 {SILENCE_SECONDS:.0f} seconds without data. `token-expiring` is sent {EXPIRY_NOTICE_SECONDS:.0f}
 seconds before the token expires.
 
-A room is `user:{{id}}` (the user's own) or `channel:{{id}}`. A socket that joins enters every room
-that it may read. All members receive the messages of a room in the order of their ids, on every
-node. A client that was disconnected requests `history` after the last id that it received, and
-repeats this while there is `more`. `presence` names many users in several frames. A use that is not
-repeated ends after {FADE_SECONDS:.0f} seconds. An event that a backend publishes has `room` beside
-`data`. It is in `history` only if the backend asked for that. While Redis is unavailable, the
-socket stays open, and `message`, `usage` and `history` are refused (`unavailable`)."""
+A room is `user:{{id}}` (the user's own) or `channel:{{id}}`. A socket that joins enters the rooms
+that it may read, but of the channels that users have opened to everybody only a bounded number
+(MAX_JOINED_OPEN_CHANNELS); `join` enters any other. All members receive the messages of a room in
+the order of their ids, on every node. A client that was disconnected requests `history` after the
+last id that it received, and repeats this while there is `more`. `presence` names many users in
+several frames. A use that is not repeated ends after {FADE_SECONDS:.0f} seconds. An event that a
+backend publishes has `room` beside `data`. It is in `history` only if the backend asked for that.
+While Redis is unavailable, the socket stays open, and `message`, `usage` and `history` are refused
+(`unavailable`)."""
 
 PUBLISHED = "published"
 """Placeholder for the events of backends, which have names of the backends' choice."""

@@ -6,7 +6,8 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from operator import methodcaller
+from typing import Any
 
 import msgspec
 
@@ -15,6 +16,7 @@ from handlers.websocket.unjoined import UnjoinedConnections
 from services.composition.container import Services
 from services.errors import Unauthenticated, UsherError
 from services.event_loop.deadlines import Deadlines
+from services.event_loop.equal_timeouts import EqualTimeouts
 from services.event_loop.readers import readers_of
 from services.limits.networks import network_of
 from services.rooms.joins import Credential
@@ -67,13 +69,6 @@ def client_event(
     return ClientEvent(act, msgspec.json.Decoder(data), data, reply, errors, summary, overlaps)
 
 
-class UnauthenticatedConnection(Protocol):
-    """A socket that has not joined yet."""
-
-    def close(self, code: CloseCode, after: float | None = None) -> None:
-        """Close at once."""
-
-
 class SocketContext:
     """The state that all sockets of a node share. It is passed to each; there is no global state.
 
@@ -96,7 +91,6 @@ class SocketContext:
         self.metrics.sockets.set_function(self.hub.__len__)
         self.stalled = services.infrastructure.watch.check
         self.may_overlap = services.bus.keeps_order
-        self.join_timeout = services.infrastructure.settings.join_timeout_seconds
         self.message_rate = services.infrastructure.settings.message_rate
         self.loop = asyncio.get_running_loop()
         self.readers = readers_of(self.loop)
@@ -106,7 +100,11 @@ class SocketContext:
         self.compression = Compression(compressed if worker is None else worker.part(compressed))
         self.first_frames = FirstFrames(self.loop)
         self.deadlines: Deadlines[Any] = Deadlines(self.loop)
-        self.unauthenticated: set[UnauthenticatedConnection] = set()
+        self.unauthenticated: EqualTimeouts[Any] = EqualTimeouts(
+            self.loop,
+            services.infrastructure.settings.join_timeout_seconds,
+            methodcaller("join_overdue"),
+        )
         most = services.infrastructure.settings.max_unjoined_per_address
         elsewhere = services.unjoined_counts.elsewhere
         self.unjoined = UnjoinedConnections(most, proxies or Proxies(), elsewhere)
@@ -117,25 +115,32 @@ class SocketContext:
     def is_full(self) -> bool:
         return self.draining or len(self.unauthenticated) >= MAX_UNAUTHENTICATED
 
-    async def admit(
+    def admit(
         self,
         credential: Credential,
         address: str,
         beside: Credential | None = None,
         session_id: str = "",
-    ) -> Identity:
+    ) -> Awaitable[Identity]:
         """Identify a credential with `Joins.admit`. An invalid ticket is counted for the client's
         address; a valid one never is.
 
         Raises:
-            RateLimited: too many invalid tickets. Also everything that `Joins.admit` raises.
+            RateLimited: too many invalid tickets. Also everything that `Joins.admit` raises, when
+                called or when awaited.
         """
+        if looks_like_ticket(credential.text):
+            return self._admit_ticket(credential, address, beside, session_id)
+        return self.joins.admit(credential, beside, session_id)
+
+    async def _admit_ticket(
+        self, ticket: Credential, address: str, beside: Credential | None, session_id: str
+    ) -> Identity:
         try:
-            return await self.joins.admit(credential, beside, session_id)
+            return await self.joins.admit(ticket, beside, session_id)
         except Unauthenticated:
-            if looks_like_ticket(credential.text):
-                limits = self.services.limits
-                (await limits.take((limits.of.bad_tokens, network_of(address)))).require()
+            limits = self.services.limits
+            (await limits.take((limits.of.bad_tokens, network_of(address)))).require()
             raise
 
     async def close_spread(self, seconds: float) -> int:
@@ -161,6 +166,6 @@ class SocketContext:
 
     def close_all(self, code: CloseCode, after: float | None = None) -> None:
         """Close every socket of this node, joined or not."""
-        for sock in tuple(self.unauthenticated):
+        for sock in self.unauthenticated:
             sock.close(code, after)
         self.hub.close_all(code, after)

@@ -16,7 +16,7 @@ import msgspec
 from handlers.websocket.context import ClientEvent, client_event
 from handlers.websocket.socket import ClientSocket
 from services.bus.bus import Window
-from services.errors import BadRequest, Forbidden, StepUpNeeded, Unavailable
+from services.errors import BadRequest, Forbidden, RateLimited, StepUpNeeded, Unavailable
 from services.grants.rules import Grant, Right
 from services.rooms import room_protocol as rooms
 from services.rooms.presence import PEOPLE_BYTES, as_fit
@@ -92,7 +92,9 @@ async def _current_grants(socket: ClientSocket) -> dict[str, Grant]:
     grants: dict[str, Grant] = {}
     for _ in range(REREADS):
         as_of, version = socket.context.clock(), services.shared_grants.version
-        grants = await services.channels.grants_of(user_id)
+        inside = socket.membership.channels()
+        joined = services.shared_grants.joined_by(socket.session.role, inside)
+        grants = await services.channels.grants_of(user_id, joined)
         # Rooms beyond the limit, which were joined by name, stay joined if still allowed.
         names = socket.membership.names()
         channels = [name.removeprefix(CHANNEL) for name in names if name.startswith(CHANNEL)]
@@ -193,8 +195,10 @@ async def usage(socket: ClientSocket, frame: Frame, data: rooms.UseModel) -> Non
     if not await context.services.models.is_known(data.model):
         detail = "data.model: not one of the models that are registered"
         raise BadRequest("usage of a model that is not registered", detail=detail)
-    in_use = await context.services.usage.use(data.model, socket.session_id)
-    socket.answer(frame, rooms.ModelsInUse(in_use))
+    session = socket.session
+    in_use = await context.services.usage.use(data.model, session.session_id, session.user_id)
+    size = PEOPLE_BYTES - len(frame.id)
+    socket.answer(frame, rooms.ModelsInUse(rooms.models_that_fit(in_use, data.model, size)))
 
 
 async def history(socket: ClientSocket, frame: Frame, data: rooms.AskHistory) -> None:
@@ -376,7 +380,7 @@ ROOM_EVENTS: dict[str, ClientEvent] = {
         rooms.UseModel,
         rooms.ModelsInUse,
         "Report that you are using a model, and get those in use. Repeat it within 3 s.",
-        (BadRequest, Unavailable),
+        (BadRequest, RateLimited, Unavailable),
     ),
     "history": client_event(
         history,

@@ -5,6 +5,7 @@ The socket's identity and expiry are in socket_identity.py.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -56,6 +57,7 @@ class ClientSocket(SocketIdentity):
         "_excess",
         "_rate",
         "_replies",
+        "_task",
     )
 
     def __init__(
@@ -68,6 +70,7 @@ class ClientSocket(SocketIdentity):
         super().__init__(context, address, session_id)
         self.connection = connect(self)
         self._replies: ReplyQueue | None = None
+        self._task: asyncio.Task[None] | None = None
         self._rate: TokenBucket | None = None
         self._excess: Excess | None = None
 
@@ -87,10 +90,7 @@ class ClientSocket(SocketIdentity):
         """
         self._group = group
         self.context.unauthenticated.add(self)
-        self._timer = self.context.loop.call_later(
-            self.context.join_timeout, self._refuse, CloseCode.JOIN_TIMEOUT
-        )
-        self.connection.start(leading, head)
+        self.connection.open(head, self.context.first_frames, leading, at_once=True)
 
     def open_refused(self, head: bytes, code: CloseCode, group: str = "") -> None:
         """Open only to close with a code, because a browser cannot see an HTTP status.
@@ -101,6 +101,10 @@ class ClientSocket(SocketIdentity):
         self._group = group
         self.connection.open(head, self.context.first_frames)
         self._refuse(code)
+
+    def join_overdue(self) -> None:
+        """Close, because no `user-join` came in time."""
+        self._refuse(CloseCode.JOIN_TIMEOUT)
 
     def _refuse(self, code: CloseCode) -> None:
         self.context.metrics.joins.inc(code.reason)
@@ -122,11 +126,8 @@ class ClientSocket(SocketIdentity):
             log.info("socket=%s closed: %s", self.session_id, error.evidence)
             self.close(CloseCode.BAD_REQUEST)
             return
-        if self._rate is None:  # idle sockets have no bucket, to save memory
-            rate = self.context.message_rate
-            self._rate = TokenBucket(rate, rate * BURST_SECONDS, self.connection.last_heard)
-        wait = self._rate.take(self.connection.last_heard)
-        if wait:
+        # Before the join there is no rate: one frame is read, and decides.
+        if self._session is not None and (wait := self._take_token()):
             self._refuse_excess(frame, wait, len(message))
             return
         event = self.context.events.get(frame.event)
@@ -136,6 +137,12 @@ class ClientSocket(SocketIdentity):
             self._refuse(CloseCode.UNAUTHENTICATED)
         else:
             self._dispatch(event, frame)
+
+    def _take_token(self) -> float:
+        if self._rate is None:  # idle sockets have no bucket, to save memory
+            rate = self.context.message_rate
+            self._rate = TokenBucket(rate, rate * BURST_SECONDS, self.connection.last_heard)
+        return self._rate.take(self.connection.last_heard)
 
     def _refuse_excess(self, frame: Frame, wait: float, size: int) -> None:
         """Enforce the message rate: send an error, then pause reading, then close the socket."""
@@ -196,6 +203,10 @@ class ClientSocket(SocketIdentity):
     def _wait(self, frame: Frame, outcome: Awaitable[None], alone: bool) -> None:
         """Queue the reply to a frame. Frames that must not overlap with it stay unread."""
         replies = self._replies
+        if replies is None and alone:  # the only one until it is sent: it needs no queue
+            self._task = self.context.loop.create_task(self._finish(frame, outcome, alone=True))
+            self.connection.pause()
+            return
         if replies is None:
             replies = self._replies = ReplyQueue()
             replies.task = self.context.loop.create_task(self._send_replies(replies))
@@ -206,10 +217,10 @@ class ClientSocket(SocketIdentity):
         while (turn := replies.first()) is not None:
             await self._finish(*turn)
             if replies.done():
-                self.context.loop.call_soon(self.connection.resume)
+                self.context.readers.call_soon(self.connection.resume)
         self._replies = None
 
-    async def _finish(self, frame: Frame, outcome: Awaitable[None]) -> None:
+    async def _finish(self, frame: Frame, outcome: Awaitable[None], alone: bool = False) -> None:
         try:
             await outcome
         except UsherError as error:
@@ -217,6 +228,9 @@ class ClientSocket(SocketIdentity):
         except Exception:  # an error must neither leave the socket hanging nor affect others
             log.exception("socket=%s event=%s failed", self.session_id, frame.event[:64])
             self._answer_refusal(frame, UsherError())
+        if alone:
+            self._task = None
+            self.context.readers.call_soon(self.connection.resume)
 
     def closed(self, code: int) -> None:
         """Leave everything that was joined, because the connection is closed."""
@@ -271,6 +285,7 @@ class ClientSocket(SocketIdentity):
             return
         if self._session is None:
             joined = self._enter(identity, credential.is_bearer)
+            self.connection.gather()
         else:
             self._adopt(identity, credential.is_bearer)
             await self.membership.prove(self._proof_ends(identity))

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from handlers.websocket.context import SocketContext
-from services.audit.events import Caller
 from services.event_loop.deadlines import NEAR_SECONDS
 from services.opaque import random_id
 from services.outbox import SocketJoinedEvent, SocketLeftEvent
@@ -122,8 +121,14 @@ class SocketIdentity:
     def _audit(self, kind: str, reason: str) -> None:
         """Record an entry in the audit trail: a log line, written later, and no row."""
         session = self.session
-        by = Caller(session.user_id, session.login_session_id, self._address)
-        self.context.services.audit.record_line(kind, by, reason, self.session_id)
+        self.context.services.audit.record_line(
+            kind,
+            session.user_id,
+            session.login_session_id,
+            self._address,
+            reason,
+            session.session_id,
+        )
 
     def _record_event(self, code: int | None = None) -> None:
         """Record a webhook event for a join, or for a close with a code. Callers first check that

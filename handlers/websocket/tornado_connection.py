@@ -99,21 +99,28 @@ class TornadoConnection:
     def is_open(self) -> bool:
         return self._open
 
-    def open(self, head: bytes, first_frames: FirstFrames, leading: bytes = b"") -> None:
-        """Start in the next loop iteration. Tornado has already sent the handshake's response."""
+    def open(
+        self, head: bytes, first_frames: FirstFrames, leading: bytes = b"", at_once: bool = False
+    ) -> None:
+        """Begin a moment later, or `at_once`: Tornado reads once the handler's `open` has returned,
+        and has already sent the handshake's response."""
         assert leading == head == b"", "Tornado has sent the one and reads the other"
-        self._opening = True
-        first_frames.add(self._begin_frames)
+        if not at_once:
+            self._opening = True
+            first_frames.add(self)
 
-    def start(self, leading: bytes = b"", head: bytes = b"") -> None:
-        """Start reading. Tornado does so itself once the handler's `open` has returned."""
-        assert leading == head == b"", "Tornado has sent the one and reads the other"
+    def answer(self, head: bytes) -> None:
+        """Tornado has answered."""
+
+    def gather(self) -> None:
+        """Tornado's stream sends each frame by itself."""
 
     def limit(self, max_message: int) -> None:
         """Set the maximum message size, in bytes."""
         self._max_message = max_message
 
-    def _begin_frames(self) -> None:
+    def begin(self) -> None:
+        """Send and deliver from now on, what waited first."""
         self._opening = False
         self._continue_delivery()
 

@@ -6,15 +6,13 @@ import functools
 import time
 
 import msgspec
+from msgspec.structs import astuple
 
 from services.logs import utc
 
 LOGGER = "usher.audit"
 _PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:@/-"
 _FIELDS = ("actor", "subject", "session", "address", "reason", "target")
-_LABELS = tuple(f" {name}=%s" for name in _FIELDS)
-_ALL = "".join(_LABELS)
-"""As each join by a token and each close has it."""
 
 
 class Caller(msgspec.Struct, frozen=True, gc=False):
@@ -63,19 +61,23 @@ def as_json(event: Event) -> str:
 
 def as_text(event: Event) -> str:
     """One line of text: the usual beginning of a log line, then `name=value` pairs."""
-    at, kind, *values, count = msgspec.structs.astuple(event)
+    at, kind, actor, subject, session, address, reason, target, count = astuple(event)
     seconds = int(at)
     text = f"{_second(seconds)},{int((at - seconds) * 1000):03d} INFO {LOGGER}: {kind}"
-    # All in one look: as a rule there are ids only, and each join and each end is a line.
-    if not _is_plain("".join(values)):
-        values = [value if _is_plain(value) else ascii(value) for value in values]
-    if all(values):
-        text += _ALL % tuple(values)
-    else:
-        text += "".join(
-            [label % value for label, value in zip(_LABELS, values, strict=True) if value]
+    # Each join by a token and each end has all of them, and ids and words only.
+    whole = actor and subject and session and address and reason and target and count == 1
+    if whole and _is_plain(f"{actor}{subject}{session}{address}{reason}{target}"):
+        return (
+            f"{text} actor={actor} subject={subject} session={session} address={address} "
+            f"reason={reason} target={target}"
         )
-    return text if count <= 1 else f"{text} count={count}"
+    values = zip(_FIELDS, (actor, subject, session, address, reason, target), strict=True)
+    pairs = [f" {name}={_shown(value)}" for name, value in values if value]
+    return "".join((text, *pairs, f" count={count}" if count > 1 else ""))
+
+
+def _shown(value: str) -> str:
+    return value if _is_plain(value) else ascii(value)
 
 
 @functools.lru_cache(maxsize=2)

@@ -114,11 +114,12 @@ class AuditTrail:
             kept,
         )
 
-    def record_line(self, kind: str, by: Caller, reason: str, target: str) -> None:
+    def record_line(
+        self, kind: str, user_id: str, session: str, address: str, reason: str, target: str
+    ) -> None:
         """Record an event of a user about the same user as a log line, without a row: each socket
         has two of these. It must not be a refusal."""
-        at, actor = self._clock(), by.actor
-        event = Event(at, kind, actor, actor, by.session, by.address, reason, target)
+        event = Event(self._clock(), kind, user_id, user_id, session, address, reason, target)
         if len(self._lines) < MAX_LINES:
             self._lines.append(event)
         else:

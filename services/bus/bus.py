@@ -110,7 +110,8 @@ class Bus(Protocol):
                 messages of the others.
 
         Returns:
-            An awaitable of the message's id.
+            An awaitable of the message's id. While the backend is nearly full, a message with a
+            sender is sent, and only counted in the log: windows with it are not complete.
 
         Raises:
             StoreUnavailable: when awaited; the message may or may not have been appended.

@@ -24,7 +24,7 @@ from services.bus.log_keys import (
     sender_key,
     touch_key,
 )
-from services.bus.log_scripts import KEEP, KEEP_LATE
+from services.bus.log_scripts import COUNT, COUNT_LATE, KEEP, KEEP_LATE
 from services.bus.subscription import Subscription
 from services.errors import StoreUnavailable
 from services.event_loop.loop_watch import LoopWatch, never_stalled
@@ -34,6 +34,10 @@ from services.redis.store import Command, Store
 from services.secret import Secret
 
 TOUCHED_MS = 60_000
+UNSEEN_BYTES = 256 * 1024
+"""Logged by this node before it looks again how much memory Redis uses."""
+COUNTED_PAGE = 100
+"""Entries read at one time while looking for one with a text."""
 
 
 class RedisBus:
@@ -69,6 +73,7 @@ class RedisBus:
         self._log_clock = LogClock(self._keep_ms)
         self.in_time = False
         self.epoch = ""
+        self._unseen = 0
         if watch is not None:
             watch.on_resume(self._subscription.resume)
 
@@ -115,7 +120,13 @@ class RedisBus:
 
     def keep(self, room: str, body: bytes, sender: str = "") -> Awaitable[str]:
         keys = [log_key(room), count_key(room), channel(room)]
-        if sender:
+        # Messages between nodes have no sender, and are always kept.
+        self._unseen += len(body)
+        if self._unseen > UNSEEN_BYTES:
+            self._unseen = 0
+            self._store.look_at_memory()
+        counts_only = bool(sender) and self._store.nearly_full
+        if sender and not counts_only:
             keys.append(sender_key(room, sender))
             if len(body) > LARGE_BYTES:
                 keys.append(large_key(room, sender))
@@ -123,9 +134,11 @@ class RedisBus:
         limits = self._keep_messages, self._keep_ms, body, share, self._sender_bytes
         known_ms = 0 if self.in_time else self._log_clock.now_ms()
         if not known_ms:
-            return _id_in(self._store.call(("EVAL", KEEP, len(keys), *keys, *limits)))
+            script = COUNT if counts_only else KEEP
+            return _id_in(self._store.call(("EVAL", script, len(keys), *keys, *limits)))
+        script = COUNT_LATE if counts_only else KEEP_LATE
         late = (*limits, known_ms, TOLERANCE_MS)
-        return _id_in(self._store.call(("EVAL", KEEP_LATE, len(keys), *keys, *late)))
+        return _id_in(self._store.call(("EVAL", script, len(keys), *keys, *late)))
 
     def send(self, room: str, body: bytes) -> Awaitable[object]:
         return self._store.call(("PUBLISH", channel(room), b"p" + body))
@@ -149,7 +162,27 @@ class RedisBus:
         numbers = [*map(_number, known if after else ()), *map(_number, found[:limit])]
         if numbers and numbers[-1] - numbers[0] != len(numbers) - 1:
             complete = False  # a sender exceeded their share, so messages were removed
-        return Window([_kept(e) for e in found[:limit]], complete, more=len(found) > limit)
+        messages, whole, more = await self._texts(key, found, limit)
+        return Window(messages, complete and whole, more)
+
+    async def _texts(
+        self, key: str, found: list[Any], limit: int
+    ) -> tuple[list[LoggedMessage], bool, bool]:
+        """The messages among entries, of which there is one more than `limit` if there are more.
+
+        Returns:
+            The messages, at least one if there is one behind; whether none was only counted,
+            because Redis was nearly full; and whether there are more.
+        """
+        messages = _messages(found[:limit])
+        whole, more = len(messages) == len(found[:limit]), len(found) > limit
+        page, seen = max(limit, COUNTED_PAGE), found[:limit]
+        while more and not messages:
+            after = f"({seen[-1][0].decode()}"
+            (seen,) = await self._store.call(("XRANGE", key, after, "+", "COUNT", page))
+            texts = _messages(seen)
+            messages, more = texts[:limit], len(seen) == page or len(texts) > limit
+        return messages, whole, more
 
     async def read_behind(self, room: str, after: str, limit: int) -> Window:
         key = log_key(room)
@@ -161,8 +194,8 @@ class RedisBus:
         # A log that expired starts again, and no message is missing.
         old = id_order(after)[0] < now_ms - self._keep_ms
         complete = bool(known) or (old and (not first or _number(first[0]) == 1))
-        messages = [_kept(entry) for entry in found[:limit]]
-        more = len(found) > limit
+        messages, whole, more = await self._texts(key, found, limit)
+        complete = complete and whole
         return Window(
             messages, complete, more, now_ms / 1000, self.epoch, bool(known), self.in_time
         )
@@ -172,7 +205,7 @@ class RedisBus:
 
     def forget_old(self) -> None:
         """Redis expires logs itself; renew the epoch's expiry while a node is running."""
-        self._store.call(("PEXPIRE", EPOCH_KEY, EPOCH_MS))
+        self._store.tell(("PEXPIRE", EPOCH_KEY, EPOCH_MS))
 
     async def close(self) -> None:
         await self._subscription.close()
@@ -183,9 +216,9 @@ async def _id_in(replies: Awaitable[list[Any]]) -> str:
     return str(message_id.decode())
 
 
-def _kept(entry: Any) -> LoggedMessage:
-    message_id, fields = entry
-    return LoggedMessage(message_id.decode(), fields[3])
+def _messages(entries: list[Any]) -> list[LoggedMessage]:
+    """Those whose text was kept."""
+    return [LoggedMessage(i.decode(), fields[3]) for i, fields in entries if len(fields) > 2]
 
 
 def _number(entry: Any) -> int:

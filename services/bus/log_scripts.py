@@ -61,3 +61,18 @@ if floor - (t[1] * 1000 + math.floor(t[2] / 1000)) > tonumber(ARGV[7]) then
   if tonumber(ms) >= floor then own_id = string.format('%s-%.0f', ms, number + 1) end
 end
 """ + KEEP.replace("'*'", "own_id")
+# The same without the text, for a Redis that is nearly full: the entry shows that messages are
+# missing. It takes the place of one before it, so the log does not grow, and nobody's messages are
+# displaced. Issued without the sender's keys, which would grow too.
+_REPLACED = """
+local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+if newest and #newest[2] == 2 then redis.call('XDEL', KEYS[1], newest[1]) end
+"""
+
+
+def _counting(script: str) -> str:
+    add = "local id = redis.call('XADD'"
+    return script.replace(add, _REPLACED + add).replace(", 'm', ARGV[3])", ")")
+
+
+COUNT, COUNT_LATE = _counting(KEEP), _counting(KEEP_LATE)

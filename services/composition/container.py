@@ -212,7 +212,9 @@ def build(
         verified_only=settings.email_verification == "required",
     )
     session_ends = SessionEnds(database, revocations, wall)
-    shared = SharedGrants(database, token_life + SLACK_SECONDS, wall)
+    shared = SharedGrants(
+        database, token_life + SLACK_SECONDS, wall, settings.max_joined_open_channels
+    )
     outbox = WebhookOutbox(wall)
     channels = Channels(
         database,

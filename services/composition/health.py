@@ -109,6 +109,7 @@ class Health:
 
     async def check(self) -> None:
         """Check the database and Redis."""
+        self._store.look_at_memory()  # before what may have to wait for the database
         try:
             # A database on a full disk still answers reads, so the check writes.
             if not self._database_ok or self._checks % CHECKS_PER_WRITE == 0:
@@ -125,6 +126,7 @@ class Health:
             self._database_ok = False
         self._metrics.database_up.set(self._database_ok)
         self._metrics.redis_up.set(self._store.kind == "redis" and self._store.available)
+        self._metrics.redis_memory.set(self._store.memory_share)
         if self._worker is not None:
             self._worker.tell("ready" if self._is_ready else "not_ready")
 

@@ -12,6 +12,7 @@ from services.bus.bus import Bus
 from services.bus.bus_memory import MemoryBus
 from services.bus.bus_redis import RedisBus
 from services.embedded.binary import find_redis_server
+from services.embedded.machine_memory import memory_bytes
 from services.embedded.redis_server import EmbeddedRedis
 from services.errors import SettingError
 from services.event_loop.loop_watch import LoopWatch
@@ -176,7 +177,13 @@ async def _open_store(
             "process only and are lost with it; accounts, sessions and revocations are not"
         )
         return None, MemoryStore()
-    redis = EmbeddedRedis(settings.data_dir, binary, on_restart=metrics.redis_restarts.inc)
+    most = settings.redis_memory_bytes
+    redis = EmbeddedRedis(
+        settings.data_dir,
+        binary,
+        on_restart=metrics.redis_restarts.inc,
+        memory_bytes=memory_bytes() // 2 if most is None else most,
+    )
     await redis.start()
     store = RedisStore(redis.url, tried_as=TRIAL)
     await store.connect()

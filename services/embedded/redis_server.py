@@ -55,6 +55,8 @@ class EmbeddedRedis:
         binary: the server, as `binary.find_redis_server` gives it.
         on_restart: called each time the server died by itself and has to be restarted.
         start_timeout: seconds until it must answer, reading its append-only file included.
+        memory_bytes: how much memory it may use, `maxmemory`; 0 for no limit. It refuses writes
+            beyond that.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class EmbeddedRedis:
         *,
         on_restart: Callable[[], None] | None = None,
         start_timeout: float = 30.0,
+        memory_bytes: int = 0,
     ) -> None:
+        self._memory_bytes = memory_bytes
         self._folder = Path(data_dir).absolute() / "redis"
         self._binary = binary
         self._socket = _socket_path(self._folder)
@@ -156,6 +160,7 @@ class EmbeddedRedis:
             "save": "",
             # If a revocation or a used ticket were evicted, a revoked client would be admitted.
             "maxmemory-policy": "noeviction",
+            "maxmemory": str(self._memory_bytes),
             "daemonize": "no",
         }
         flags = [part for name, value in options.items() for part in (f"--{name}", value)]

@@ -5,16 +5,18 @@ All functions here are plain Peewee code, for use within a transaction (`Databas
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, get_args
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import peewee
 
 from models.channel import Channel, ChannelMember, ChannelRole
 from models.user import User
-from services.claims import Role
-from services.grants.rules import BACKEND, MAX_ROOMS, Found, Grant, OpenChannel, Reader, grant
+from services.grants.rules import BACKEND, MAX_ROOMS, Found, Grant, Reader, grant
 
+NEWEST_FOR_ADMINISTRATORS = 50
+"""Channels of others, beside the open ones, that the sockets of administrators join by
+themselves."""
 USERS_AT_ONCE = 500
 """Users asked for in one query: databases take a bounded number of parameters."""
 
@@ -22,21 +24,24 @@ USERS_AT_ONCE = 500
 # ---- of one user ---------------------------------------------------------------------------
 
 
-def grants_of(db: peewee.Database, user_id: str) -> dict[str, Grant]:
-    """The channels that a user's sockets join by themselves: all that the user may read, up to
-    `MAX_ROOMS`. The others can be joined by name.
+def grants_of(db: peewee.Database, user_id: str, joined: Sequence[str] = ()) -> dict[str, Grant]:
+    """The channels that a user's sockets join by themselves, up to `MAX_ROOMS`. All others that the
+    user may read can be joined by name.
 
     Owned channels come first, then memberships, the oldest first. So memberships that others add
-    later and public channels do not displace these.
+    later and open channels do not displace these.
+
+    Args:
+        joined: open channels that the sockets of the user's role join, see `open_channels.py`.
     """
     reader = reader_of(db, user_id)
     if reader is None:
         return {}
-    found = _owned_or_member_of(db, reader)
-    if len(found) < MAX_ROOMS:
-        known = {channel.id for channel in found}
-        found += [c for c in _newest_open_to(db, reader) if c.id not in known]
-    return grants_from(found[:MAX_ROOMS], reader)
+    found = _own_and_newest(db, reader)
+    known = {channel.id for channel in found}
+    more = [channel_id for channel_id in joined if channel_id not in known]
+    granted = grants_from(found, reader)
+    return granted | _grants_among(db, reader, more[: max(0, MAX_ROOMS - len(granted))])
 
 
 def personal_grants(db: peewee.Database, user_id: str) -> tuple[Reader, dict[str, Grant]]:
@@ -44,20 +49,19 @@ def personal_grants(db: peewee.Database, user_id: str) -> tuple[Reader, dict[str
     reader = reader_of(db, user_id)
     if reader is None:
         return Reader(user_id, "", 0.0, 0.0), {}
-    found = _owned_or_member_of(db, reader)
-    if reader.role == "admin" and len(found) < MAX_ROOMS:
-        known = {channel.id for channel in found}
-        found += [c for c in _newest_open_to(db, reader) if c.id not in known]
-    alone = [c._replace(public_since=None, role_right=None) for c in found[:MAX_ROOMS]]
+    found = _own_and_newest(db, reader)
+    alone = [c._replace(public_since=None, role_right=None) for c in found]
     return reader, grants_from(alone, reader)
 
 
 def grants_among(db: peewee.Database, user_id: str, channel_ids: Iterable[str]) -> dict[str, Grant]:
     """A user's rights in these channels, without channels that the user may not read."""
     reader = reader_of(db, user_id)
-    if reader is None:
-        return {}
-    ids, granted = list(dict.fromkeys(channel_ids)), dict[str, Grant]()
+    return {} if reader is None else _grants_among(db, reader, list(dict.fromkeys(channel_ids)))
+
+
+def _grants_among(db: peewee.Database, reader: Reader, ids: list[str]) -> dict[str, Grant]:
+    granted = dict[str, Grant]()
     for start in range(0, len(ids), USERS_AT_ONCE):
         some = ids[start : start + USERS_AT_ONCE]
         granted |= grants_from(find_channels(db, reader, Channel.id.in_(some), len(some)), reader)
@@ -102,8 +106,19 @@ def _personal(reader: Reader) -> Any:
     return mine | ChannelMember.select(ChannelMember.channel).where(ChannelMember.user == reader.id)
 
 
+def _own_and_newest(db: peewee.Database, reader: Reader) -> list[Found]:
+    """Channels that a reader owns or is a member of, and for administrators the newest others: they
+    may read every channel, and others make any number."""
+    found = _owned_or_member_of(db, reader)
+    if reader.role == "admin" and len(found) < MAX_ROOMS:
+        known = {channel.id for channel in found}
+        newest = find_channels(db, reader, Channel.id.is_null(False), NEWEST_FOR_ADMINISTRATORS)
+        found += [channel for channel in newest if channel.id not in known]
+    return found[:MAX_ROOMS]
+
+
 def _owned_or_member_of(db: peewee.Database, reader: Reader) -> list[Found]:
-    found = _newest(db, reader, Channel.owner == reader.id)
+    found = find_channels(db, reader, Channel.owner == reader.id, MAX_ROOMS)
     here = (ChannelMember.user == reader.id) & Channel.id.in_(_member_of(reader))
     oldest = (ChannelMember.since, Channel.id)
     members = find_channels(db, reader, here, MAX_ROOMS, oldest)
@@ -117,20 +132,6 @@ def _member_of(reader: Reader) -> Any:
 
 def _of_role(reader: Reader) -> Any:
     return ChannelRole.select(ChannelRole.channel).where(ChannelRole.role == reader.role)
-
-
-def _newest_open_to(db: peewee.Database, reader: Reader) -> list[Found]:
-    """The newest open channels. Their number is bounded, because any user can create them."""
-    if reader.role == "admin":
-        return _newest(db, reader, Channel.id.is_null(False))
-    either = _newest(db, reader, Channel.id.in_(_of_role(reader)))
-    either += _newest(db, reader, Channel.public_since.is_null(False))
-    distinct = {channel.id: channel for channel in either}
-    return sorted(distinct.values(), key=lambda c: (c.created_at, c.id), reverse=True)
-
-
-def _newest(db: peewee.Database, reader: Reader, condition: Any) -> list[Found]:
-    return find_channels(db, reader, condition, MAX_ROOMS)
 
 
 def find_channels(
@@ -155,28 +156,6 @@ def find_channels(
     return [Found(*row) for row in query.tuples().execute(db)]
 
 
-# ---- open channels -------------------------------------------------------------------------
-
-
-def open_channels(db: peewee.Database) -> dict[str, OpenChannel]:
-    """The newest channels that are open to everybody, and to each role: `MAX_ROOMS` of each."""
-    rows: dict[str, Any] = {}
-    conditions: list[Any] = [Channel.public_since.is_null(False)]
-    for role in get_args(Role):
-        of_role = ChannelRole.select(ChannelRole.channel).where(ChannelRole.role == role)
-        conditions.append(Channel.id.in_(of_role))
-    for condition in conditions:
-        query: Any = (
-            Channel.select(*_OPEN)
-            .where(condition)
-            .order_by(Channel.created_at.desc(), Channel.id.desc())
-            .limit(MAX_ROOMS)
-        )
-        rows.update((row[0], row) for row in query.tuples().execute(db))
-    roles = roles_of_many(db, list(rows))
-    return {i: OpenChannel(i, row[1], row[2], roles.get(i, {}), row[3]) for i, row in rows.items()}
-
-
 def roles_of_many(
     db: peewee.Database, channel_ids: list[str]
 ) -> dict[str, dict[str, tuple[str, float]]]:
@@ -187,15 +166,6 @@ def roles_of_many(
         for row in ChannelRole.select().where(ChannelRole.channel.in_(some)).execute(db):
             roles.setdefault(row.channel_id, {})[row.role] = row.right, row.since
     return roles
-
-
-def open_channel(db: peewee.Database, channel_id: str) -> OpenChannel | None:
-    """Which roles a channel is open to, and whether it is public; None if it does not exist."""
-    query: Any = Channel.select(*_OPEN).where(Channel.id == channel_id)
-    row = query.tuples().get_or_none(db)
-    if row is None:
-        return None
-    return OpenChannel(row[0], row[1], row[2], roles_of(db, channel_id), row[3])
 
 
 # ---- in one channel ------------------------------------------------------------------------
@@ -254,5 +224,4 @@ CHANNEL_COLUMNS = (
     Channel.public_since,
     Channel.step_up,
 )
-_OPEN = (Channel.id, Channel.created_at, Channel.public_since, Channel.step_up)
 MEMBER_COLUMNS = (ChannelMember.right, ChannelMember.since)

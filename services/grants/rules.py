@@ -8,7 +8,7 @@ before it are not shown.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple, cast
 
 import msgspec
@@ -17,6 +17,8 @@ RightName = Literal["read", "write", "manage"]
 
 BACKEND = "*backend"
 """Used as user id for a backend that may manage all channels. No account has this id."""
+ADMINISTRATORS = "*admins"
+"""The share of channels that an administrator or a backend has opened. No account has this id."""
 MAX_ROOMS = 1000
 """Channels that `grants_of` gives: a socket is joined to no more of them by itself."""
 
@@ -62,13 +64,15 @@ class Reader(NamedTuple):
 
 
 class OpenChannel(NamedTuple):
-    """The access that a channel gives to roles and everybody. `roles`: right and since, by role."""
+    """The access that a channel gives to roles and everybody. `roles`: right and since, by role.
+    `opened_by`: the share that it counts in, see `Channel`."""
 
     id: str
     created_at: float
     public_since: float | None
     roles: Mapping[str, tuple[str, float]]
     step_up: bool = False
+    opened_by: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -116,23 +120,31 @@ def _sources(channel: Found, reader: Reader) -> Iterator[Grant]:
 
 
 def merge(
-    reader: Reader, personal: Mapping[str, Grant], shared: Iterable[OpenChannel]
+    reader: Reader,
+    personal: Mapping[str, Grant],
+    opened: Mapping[str, OpenChannel],
+    joined: Mapping[str, OpenChannel],
 ) -> dict[str, Grant]:
-    """Merge personal grants with open channels, up to `MAX_ROOMS` channels."""
+    """Merge personal grants with those of open channels, up to `MAX_ROOMS` channels.
+
+    Args:
+        opened: what may give more in a channel of `personal`.
+        joined: channels that are added, in this order.
+    """
     granted = dict(personal)
-    others = []
-    for channel in shared:
-        had = granted.get(channel.id)
-        also = _as_one_of_many(channel, reader)
-        if also is None:
-            continue
-        if had is not None:
+    for channel_id in personal.keys() & opened.keys():
+        also = _as_one_of_many(opened[channel_id], reader)
+        if also is not None:
+            had = granted[channel_id]
             right, since = max(had.right, also.right), min(had.since, also.since)
-            granted[channel.id] = Grant(right, since, also.step_up)
-        else:
-            others.append((channel.created_at, channel.id, also))
-    others.sort(key=lambda one: one[:2], reverse=True)
-    granted.update((c, also) for _, c, also in others[: max(0, MAX_ROOMS - len(granted))])
+            granted[channel_id] = Grant(right, since, also.step_up)
+    for channel_id, channel in joined.items():
+        if len(granted) >= MAX_ROOMS:
+            break
+        if channel_id not in granted:
+            also = _as_one_of_many(channel, reader)
+            if also is not None:
+                granted[channel_id] = also
     return granted
 
 

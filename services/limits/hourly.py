@@ -299,7 +299,7 @@ class HourlyLimits:
     def _give_back(self, key: str, shared: bool) -> None:
         if shared:
             # Not awaited: a failure leaves one hit counted, and is not logged (see Store.call).
-            self._store.call(("EVAL", GIVE_BACK, 1, key))
+            self._store.tell(("EVAL", GIVE_BACK, 1, key))
         else:
             self._here.give_back(key)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections import deque
 from collections.abc import Callable
@@ -11,7 +12,9 @@ from typing import Any, cast
 from hiredis import ProtocolError, Reader, ReplyError, pack_command
 
 from services.errors import StoreUnavailable
-from services.redis.store import Command
+from services.redis.store import Command, Then
+
+log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 0.5
 """A link silent for so long is sent a PING: a frozen Redis is noticed without traffic."""
@@ -26,6 +29,9 @@ REFUSALS = frozenset(
 )  # fmt: skip
 """Error words of a server that answers and yet is of no use: a replica, full, unable to save, our
 rights taken, not ready."""
+SCRIPT_FULL = "EVAL: OOM"
+"""A script was refused for lack of memory. Redis counts what it receives, so a full one refuses a
+message that it would have no room for, and still takes what is small."""
 ELSEWHERE = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
 """Error words of a cluster's node for keys that it has not; store_cluster.py sees to those."""
 
@@ -80,6 +86,35 @@ class _Awaited(Group):
             failed(self.future, reason)
 
 
+class _Told(Group):
+    """A group for whose replies nobody waits."""
+
+    __slots__ = ("link", "then")
+
+    def __init__(self, commands: tuple[Command, ...], then: Then | None, link: RedisLink) -> None:
+        self.commands, self.issued, self.size = commands, 0.0, 0
+        self.then, self.link = then, link
+
+    def take(self, replies: list[Any]) -> None:
+        for reply in replies:
+            if reply.__class__ is ReplyError:
+                self.fail("")
+                self.link.refused(refusal(self.commands[replies.index(reply)], reply))
+                return
+        self._pass(replies)
+
+    def fail(self, reason: str) -> None:
+        self._pass(None)
+
+    def _pass(self, replies: list[Any] | None) -> None:
+        if self.then is None:
+            return
+        try:
+            self.then(replies)
+        except Exception:  # the replies to other groups must still be read
+            log.exception("the replies of Redis could not be used")
+
+
 class RedisLink(asyncio.Protocol):
     """One connection to Redis.
 
@@ -121,6 +156,14 @@ class RedisLink(asyncio.Protocol):
         else:
             future.set_result([])
         return future
+
+    def tell(self, commands: tuple[Command, ...], then: Then | None) -> None:
+        """See `Store.tell`."""
+        payload = packed(commands)
+        if commands:
+            self.issue(_Told(commands, then, self), payload)
+        elif then is not None:
+            then([])
 
     def issue(self, group: Group, payload: bytes) -> None:
         """Send a group, given with its packed form; the group receives its result."""
@@ -169,7 +212,9 @@ class RedisLink(asyncio.Protocol):
 
     def refused(self, evidence: str) -> None:
         """Handle an error reply. After some of them, such as READONLY, the link is closed."""
-        if redis_error_word(evidence) in self._lost_by:
+        if evidence == SCRIPT_FULL:
+            self._send_probe()  # if that is refused too, the link is closed
+        elif redis_error_word(evidence) in self._lost_by:
             self.lose(evidence)
 
     def watch(self, probe: Command = PING) -> None:
@@ -198,8 +243,11 @@ class RedisLink(asyncio.Protocol):
         silent = not self._waiting and now - self._last_received >= PROBE_SECONDS
         if silent or (self._probe is not PING and now - self._probed_at >= WRITE_SECONDS):
             self._probed_at = now
-            self.send((self._probe,)).add_done_callback(self._probed)
+            self._send_probe()
         self._watch()
+
+    def _send_probe(self) -> None:
+        self.send((self._probe,)).add_done_callback(self._probed)
 
     def _probed(self, probe: asyncio.Future[list[Any]]) -> None:
         # An error here (LOADING, NOAUTH, MISCONF) means that nothing else would work either.

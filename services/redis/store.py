@@ -15,11 +15,17 @@ and values in no fixed order.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 Command: TypeAlias = tuple[str | bytes | int | float, ...]
 """One command, for example `("SET", key, value, "EX", 30)`; `str` travels as UTF-8."""
+
+
+Then: TypeAlias = "Callable[[list[Any] | None], object]"
+"""What becomes of the replies to a group; None: it failed."""
 
 
 class Store(Protocol):
@@ -32,6 +38,17 @@ class Store(Protocol):
     @property
     def available(self) -> bool:
         """False while the backend does not answer; in memory always true."""
+
+    @property
+    def nearly_full(self) -> bool:
+        """Whether little is left of the memory that the backend may use, when it last said so."""
+
+    @property
+    def memory_share(self) -> float:
+        """The part of that memory that is used, from 0 up; 0.0 if it has no limit."""
+
+    def look_at_memory(self) -> None:
+        """Ask the backend how much memory it uses. Does not wait. Call it every second or so."""
 
     def epoch(self, key: str) -> str | None:
         """The epoch (redis/epoch.py) of the server that holds a key; None if it is not known."""
@@ -59,5 +76,26 @@ class Store(Protocol):
                 is not valid Unicode, or a command is empty. Nothing is issued then.
         """
 
+    def tell(self, *commands: Command, then: Then | None = None) -> None:
+        """Issue a group like `call`, for which nobody waits: it takes no future.
+
+        Args:
+            then: called once with the replies, or with None where `call` would raise
+                StoreUnavailable. It must not wait.
+
+        Raises:
+            TypeError, ValueError: as `call`.
+        """
+
     async def close(self) -> None:
         """Close the connection. Pending groups fail with StoreUnavailable."""
+
+
+def pass_on(answer: asyncio.Future[list[Any]], then: Then | None) -> None:
+    """`Store.tell` by way of the future of a `call`."""
+    if then is not None:
+        answer.add_done_callback(partial(_pass, then))
+
+
+def _pass(then: Then, answer: asyncio.Future[list[Any]]) -> None:
+    then(None if answer.cancelled() or answer.exception() is not None else answer.result())

@@ -23,7 +23,7 @@ from services.redis.cluster import SLOTS, ClusterAddress, Place, View, place, sl
 from services.redis.cluster_parts import Part, Reply
 from services.redis.forms import address_of
 from services.redis.link import error_word, packed, refusal
-from services.redis.store import Command
+from services.redis.store import Command, Then, pass_on
 from services.redis.store_redis import MAX_BYTES, MAX_GROUPS, RedisStore
 from services.secret import Secret
 
@@ -85,7 +85,7 @@ class ClusterStore:
         self._stale = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
-        self.available = False
+        self.available = self.nearly_full = False
         self.reason = "not connected yet"
 
     def call(self, *commands: Command) -> asyncio.Future[list[Any]]:
@@ -107,6 +107,21 @@ class ClusterStore:
             else:
                 node.issue(part, payload)
         return future
+
+    def tell(self, *commands: Command, then: Then | None = None) -> None:
+        """See `Store.tell`."""
+        pass_on(self.call(*commands), then)
+
+    @property
+    def memory_share(self) -> float:
+        """See `Store.memory_share`: that of the fullest master."""
+        return max((node.memory_share for node in self._masters), default=0.0)
+
+    def look_at_memory(self) -> None:
+        """See `Store.look_at_memory`."""
+        for node in self._masters:
+            node.look_at_memory()
+        self.nearly_full = any(node.nearly_full for node in self._masters)
 
     def epoch(self, key: str) -> str | None:
         """See `Store.epoch`: the key's own node decides."""

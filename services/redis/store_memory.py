@@ -25,7 +25,7 @@ from services.redis.memory_arguments import (
     score_text,
     set_options,
 )
-from services.redis.store import Command
+from services.redis.store import Command, Then, pass_on
 
 Hash = dict[bytes, bytes]
 SortedSet = dict[bytes, float]
@@ -48,6 +48,8 @@ class MemoryStore:
 
     kind = "memory"
     available = True
+    nearly_full = False
+    memory_share = 0.0
 
     @staticmethod
     def epoch(_key: str) -> str | None:
@@ -67,6 +69,9 @@ class MemoryStore:
         self._queue: list[tuple[float, bytes]] = []  # deadlines, those overtaken included
         self._entries = 0
 
+    def look_at_memory(self) -> None:
+        """See `Store.look_at_memory`. No room's log is kept here."""
+
     def call(self, *commands: Command) -> asyncio.Future[list[Any]]:
         """See `Store.call`."""
         if not all(commands):
@@ -83,6 +88,10 @@ class MemoryStore:
         else:
             future.set_result(replies)
         return future
+
+    def tell(self, *commands: Command, then: Then | None = None) -> None:
+        """See `Store.tell`."""
+        pass_on(self.call(*commands), then)
 
     async def close(self) -> None:
         self._closed = True

@@ -32,7 +32,8 @@ from services.redis.link import (
     failed,
     redis_error_word,
 )
-from services.redis.store import Command
+from services.redis.memory_use import USABLE, MemoryUse, ask_memory
+from services.redis.store import Command, Then
 from services.redis.trial import trial, write_probe
 from services.secret import Secret
 
@@ -41,6 +42,9 @@ log = logging.getLogger(__name__)
 FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 1.0
 """Back-off between attempts. Its end is short, so that recovery is quick; the jitter keeps the
 nodes of an installation from coming back in step."""
+
+FULL = "OOM"
+"""The error word of a server that has used all the memory that it may use."""
 
 MAX_GROUPS, MAX_BYTES = 100_000, 32 * 1024 * 1024
 """What may wait for replies: far above a second's full load, far below what would hurt."""
@@ -86,6 +90,7 @@ class RedisStore:
         self._timeout, self.tried_as = timeout, tried_as
         self._on_moved: Callable[[], None] | None = None
         self._refused = False
+        self._memory = MemoryUse()
         self._on_change = on_change
         self._limits = max_groups, max_bytes
         self._link: RedisLink | None = None
@@ -109,6 +114,27 @@ class RedisStore:
         if link is None:
             return failed(asyncio.get_running_loop().create_future(), self.reason)
         return link.send(commands)
+
+    def tell(self, *commands: Command, then: Then | None = None) -> None:
+        """See `Store.tell`."""
+        link = self._link
+        if link is not None:
+            link.tell(commands, then)
+        elif then is not None:
+            then(None)
+
+    @property
+    def nearly_full(self) -> bool:
+        return self._memory.nearly_full
+
+    @property
+    def memory_share(self) -> float:
+        return self._memory.share
+
+    def look_at_memory(self) -> None:
+        """See `Store.look_at_memory`."""
+        if self._link is not None:
+            ask_memory(self._link, self._memory.read)
 
     def refused(self, evidence: str) -> None:
         """Handle an error reply to a group that was issued with `issue`."""
@@ -177,6 +203,8 @@ class RedisStore:
         await link.send(self._address.greeting)
         if self.tried_as:
             await self._try(link)
+        if redis_error_word(self.reason) == FULL:
+            await self._check_room(link)
         epoch = await epoch_of(link)
         if not link.alive or self._closed:
             raise StoreUnavailable("redis: lost while connecting")
@@ -202,10 +230,26 @@ class RedisStore:
             if redis_error_word(error.evidence) not in ELSEWHERE:
                 raise
 
+    async def _check_room(self, link: RedisLink) -> None:
+        told: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def take(info: bytes) -> None:
+            if not told.done():
+                told.set_result(info)
+
+        ask_memory(link, take)
+        self._memory.read(await told)
+        if self._memory.share > USABLE:
+            raise StoreUnavailable(f"memory: {FULL}")
+
     def on_moved(self, act: Callable[[], None]) -> None:
         """Call `act` when commands work again after they were refused, for example with READONLY:
-        the same name may now lead to another server."""
+        the same name may now lead to another server. A server that was full is the same."""
         self._on_moved = act
+
+    def _note_refusal(self, reason: str) -> None:
+        word = redis_error_word(reason)
+        self._refused |= word in REFUSALS and word != FULL
 
     def _unreachable(self, link: RedisLink, reason: str) -> None:
         link.lose(reason)
@@ -214,8 +258,8 @@ class RedisStore:
             reason
         ) == redis_error_word(self.reason)
         if reason != self.reason and not refused:
-            log.warning("Redis cannot be used: %s", reason)
-        self._refused |= redis_error_word(reason) in REFUSALS
+            log.warning("Redis cannot be used: %s", _explained(reason))
+        self._note_refusal(reason)
         self.reason = reason
 
     def _on_lost(self, link: RedisLink, reason: str) -> None:
@@ -223,10 +267,11 @@ class RedisStore:
         if link is self._link:
             self._link = None
             self.reason = reason
-            self._refused |= redis_error_word(reason) in REFUSALS
+            self._note_refusal(reason)
             self._lost.set()
             if not self._closed:
-                log.warning("Redis is lost, the database is used meanwhile: %s", reason)
+                explained = _explained(reason)
+                log.warning("Redis is lost, the database is used meanwhile: %s", explained)
             self._report_availability(False)
 
     def _report_availability(self, available: bool) -> None:
@@ -235,3 +280,9 @@ class RedisStore:
                 self._on_change(available)
             except Exception:  # an error of the listener must not close the link
                 log.exception("A listener to the store's availability failed")
+
+
+def _explained(reason: str) -> str:
+    if redis_error_word(reason) != FULL:
+        return reason
+    return f"{reason} (Redis is full: it has used its maxmemory)"

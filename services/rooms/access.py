@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Set as AbstractSet
 
 from services.errors import Unavailable
 from services.grants.shared import SharedGrants
@@ -12,7 +13,7 @@ from services.rooms.room_names import channel_room
 from services.rooms.room_protocol import RoomList
 from services.sessions.control import Revocation
 from services.sessions.revocations import ANYBODY
-from services.sockets.hub import Hub
+from services.sockets.hub import Hub, HubSocket
 from services.websocket.protocol import encode_event
 
 MAX_WAITING = 10_000
@@ -46,26 +47,34 @@ class Access:
             await self.apply(change)
 
     async def _apply(self, change: Revocation) -> None:
+        channel_id, room = change.subject, channel_room(change.subject)
+        roles: AbstractSet[str] = frozenset()
         if change.user_id == ANYBODY:
-            users = await self._affected_users(change.subject)
+            roles = await self._shared.refresh(channel_id)
+            # Only now: sockets that join from here on use what was read.
+            users = {
+                client.session.user_id
+                for client in self._hub
+                if client.session.role in roles or client.membership.grant_in(room) is not None
+            }
         else:
             users = {change.user_id} if self._hub.of_user(change.user_id) else set()
         if not users:
             return
-        grants = await self._channels.grants_in(change.subject, sorted(users))
+        grants = await self._channels.grants_in(channel_id, sorted(users))
         for user_id in users:
             for client in self._hub.of_user(user_id):
-                if await client.membership.change(change.subject, grants.get(user_id)):
+                if change.user_id == ANYBODY and not self._concerns(client, channel_id, roles):
+                    continue
+                if await client.membership.change(channel_id, grants.get(user_id)):
                     rooms = RoomList(client.membership.names())
                     client.connection.send(encode_event("access-changed", rooms))
             await asyncio.sleep(0)
 
-    async def _affected_users(self, channel_id: str) -> set[str]:
-        """The users whose sockets a change of the whole channel may affect."""
-        anybody = await self._shared.refresh(channel_id)
-        room = channel_room(channel_id)
-        return {
-            client.session.user_id
-            for client in self._hub  # only now: sockets that join from here on use what was read
-            if anybody or client.membership.grant_in(room) is not None
-        }
+    def _concerns(self, client: HubSocket, channel_id: str, roles: AbstractSet[str]) -> bool:
+        """Whether a change of an open channel concerns a socket: it has a right in the channel, or
+        is to join it by itself."""
+        if client.membership.grant_in(channel_room(channel_id)) is not None:
+            return True
+        inside = client.membership.channels()
+        return client.session.role in roles and self._shared.has_place(channel_id, inside)

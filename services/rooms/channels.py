@@ -51,6 +51,7 @@ from services.rooms.shares import (
     check_new_channel,
     check_new_member,
     check_opened,
+    note_opened,
 )
 from services.sessions.control import Revocation
 from services.sessions.revocations import Revocations
@@ -89,13 +90,16 @@ class Channels:
 
     # ---- who may -----------------------------------------------------------------------------
 
-    async def grants_of(self, user_id: str) -> dict[str, Grant]:
-        """The channels that a user may read, up to the limit in `queries.grants_of`.
+    async def grants_of(self, user_id: str, joined: Iterable[str] = ()) -> dict[str, Grant]:
+        """The channels that a user's sockets join by themselves, see `queries.grants_of`.
+
+        Args:
+            joined: the open ones among them, if the user may read them.
 
         Raises:
             DatabaseUnavailable: the database cannot be read.
         """
-        return await self._database.run(grants_of, user_id)
+        return await self._database.run(grants_of, user_id, list(joined))
 
     async def grants_in(self, channel_id: str, user_ids: Iterable[str]) -> dict[str, Grant]:
         """The rights of these users in a channel, without users who have none.
@@ -206,6 +210,8 @@ class Channels:
                 public_since=None if private else now,
                 step_up=step_up,
             ).execute(db)
+            if not private:
+                note_opened(db, opened.id, owner_id, owner_id)
             self._write_event(db, opened, "created")
             whose = [] if owner_id is None else [owner_id]
             if not private:
@@ -259,11 +265,13 @@ class Channels:
             if changes:
                 Channel.update(changes).where(Channel.id == channel_id).execute(db)
             others = roles is not None and set_roles(db, channel_id, roles, now)
+            says_open = private is False
+            moved = note_opened(db, channel_id, channel.owner_id, user_id, says_open=says_open)
             now_is = channel._replace(**changes)
             after = details(db, now_is, Right.MANAGE)
             if changes or others:
                 self._write_event(db, now_is, "updated")
-            if not (turned or others):
+            if not (turned or others or moved):
                 return after, []
             return after, [self._record(db, channel_id, EVERYBODY, "channel_changed")]
 

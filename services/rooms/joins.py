@@ -109,7 +109,8 @@ class Joins:
             self._limit.give_back(place)
             raise
         self._places[place.session_id] = place
-        pending += self._rooms.subscribe(map(channel_room, identity.grants))
+        if identity.grants:
+            pending += self._rooms.subscribe(map(channel_room, identity.grants))
         if pending or beyond:
             return await self._when_subscribed(identity, pending)
         return identity
@@ -129,7 +130,8 @@ class Joins:
     def release(self, identity: Identity) -> None:
         """Release the subscriptions of `admit`. Rooms that have members stay subscribed."""
         self._rooms.unsubscribe((user_room(identity.user_id),))
-        self._rooms.unsubscribe(map(channel_room, identity.grants))
+        if identity.grants:
+            self._rooms.unsubscribe(map(channel_room, identity.grants))
         self._limit.give_back(self._places.pop(identity.session_id))
 
     async def _claims_of(self, credential: Credential) -> Claims:

@@ -8,7 +8,7 @@ what goes in or out is decided by the clock each time, as a timer of a busy loop
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
 from services.grants.rules import MAX_ROOMS, Grant, Right
@@ -58,7 +58,9 @@ class Membership:
         proof_ends_at: float = float("-inf"),
     ) -> None:
         self._rooms, self._presence = rooms, presence
-        self._member, self._user = member, user
+        self._member: RoomMember | None = member
+        """None once it has left all: a socket that is gone is in no cycle of references."""
+        self._user = user
         # Neither is changed in place.
         self._grants: Mapping[str, Grant] = {rooms.shared_id(c): g for c, g in grants.items()}
         self._guarded = _guarded(grants)
@@ -70,6 +72,10 @@ class Membership:
     def names(self) -> list[str]:
         """The rooms that the socket is in."""
         return list(self._joined)
+
+    def channels(self) -> Collection[str]:
+        """The channels in which the socket has a right, whether or not it is in the room."""
+        return self._grants.keys()
 
     def grant_in(self, room: str) -> Grant | None:
         """The socket's right in a room; None if it may not read it."""
@@ -97,12 +103,14 @@ class Membership:
 
     def enter(self, names: Iterable[str]) -> None:
         """Enter rooms that are subscribed. Does not wait."""
-        inside, now = dict.fromkeys(self._joined), self._rooms.clock()
+        inside, now, member = dict.fromkeys(self._joined), self._rooms.clock(), self._member
+        if member is None:
+            return
         for name in names:
             if name not in inside:
-                shared = self._rooms.enter(self._member, name, now)
+                shared = self._rooms.enter(member, name, now)
                 inside[shared] = None
-                self._presence.on_enter(shared, self._user, self._member.session_id)
+                self._presence.on_enter(shared, self._user, member.session_id)
         self._joined = tuple(inside)
         if self._guarded:
             self._guard()
@@ -110,8 +118,9 @@ class Membership:
     def rename(self, name: str) -> None:
         """Take over the user's new display name."""
         self._user = Member(self._user.id, name)
-        for room in self._joined:
-            self._presence.renamed(room, self._user, self._member.session_id)
+        if self._member is not None:
+            for room in self._joined:
+                self._presence.renamed(room, self._user, self._member.session_id)
 
     def leave(self, name: str) -> bool:
         """Leave a room. Returns False if the socket was not in it."""
@@ -121,17 +130,24 @@ class Membership:
         return True
 
     def leave_all(self) -> None:
-        """Leave every room."""
+        """Leave every room for good: the socket is closed."""
         self._stop_timer()
-        self._leave(frozenset(self._joined))
+        member, joined = self._member, self._joined
+        self._member, self._joined = None, ()
+        if member is not None:
+            for name in joined:
+                self._rooms.leave(member, name)
+                self._presence.on_leave(name, member.session_id)
 
     def _leave(self, names: AbstractSet[str]) -> None:
-        joined = self._joined
+        joined, member = self._joined, self._member
+        if member is None:
+            return
         self._joined = tuple(name for name in joined if name not in names)
         for name in joined:
             if name in names:
-                self._rooms.leave(self._member, name)
-                self._presence.on_leave(name, self._member.session_id)
+                self._rooms.leave(member, name)
+                self._presence.on_leave(name, member.session_id)
 
     async def enter_subscribed(self, names: Iterable[str]) -> None:
         """Enter rooms once they are subscribed, except those whose right was revoked meanwhile, or
@@ -140,7 +156,7 @@ class Membership:
         wanted = [name for name in names if name not in inside]
         try:
             await self._rooms.wait_subscribed(self._rooms.subscribe(wanted))
-            if self._member.connection.is_open:
+            if self._member is not None and self._member.connection.is_open:
                 self.enter(name for name in wanted if self.may_enter(name))
         finally:
             self._rooms.unsubscribe(wanted)
@@ -151,7 +167,7 @@ class Membership:
         """Replace the rights with newly read ones, and leave and enter rooms to match."""
         before, self._grants, self._guarded = self._guarded, grants, _guarded(grants)
         for room in before - self._guarded:
-            self._rooms.guard(self._member, room, None)
+            self._guard_room(room, None)
         self._leave({name for name in self._joined if not self.may_enter(name)})
         await self.enter_subscribed(self.allowed())
 
@@ -180,7 +196,7 @@ class Membership:
                 self.leave(room)
         elif is_unguarded:
             self._guarded -= {room}
-            self._rooms.guard(self._member, room, None)
+            self._guard_room(room, None)
         # Beyond this number, rooms are entered by name only: other users can add a user to any
         # number of channels.
         if is_unguarded or (before is None and (by_name or len(self._joined) <= MAX_ROOMS)):
@@ -217,7 +233,7 @@ class Membership:
         """Let nothing of the guarded rooms out once the proof ends, and leave them then."""
         inside = [room for room in self._joined if room in self._guarded]
         for room in inside:
-            self._rooms.guard(self._member, room, self.proof_ends_at)
+            self._guard_room(room, self.proof_ends_at)
         self._stop_timer()
         if inside:
             delay = max(LEAST_DELAY, self.proof_ends_at - self._rooms.proof_clock())
@@ -237,8 +253,13 @@ class Membership:
 
     def _tell(self) -> None:
         """Notify the client of its rooms."""
-        event = encode_event("access-changed", RoomList(self.names()))
-        self._member.connection.send(event)
+        if self._member is not None:
+            event = encode_event("access-changed", RoomList(self.names()))
+            self._member.connection.send(event)
+
+    def _guard_room(self, room: str, ends_at: float | None) -> None:
+        if self._member is not None:
+            self._rooms.guard(self._member, room, ends_at)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -124,6 +124,9 @@ class MissedMessages:
                 return ahead
             after = window.messages[-1].id
             window = await self._bus.read_behind(name, after, GAP_PAGE)
+            if not window.complete:  # the log only counted messages, or lost them meanwhile
+                room.gap_sent = room.last
+                self._send_gap(name, room)
 
     @staticmethod
     def _is_lost(room: LocalRoom, window: Window) -> bool:

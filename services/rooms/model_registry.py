@@ -93,7 +93,7 @@ class ModelRegistry:
 
     def _forget(self) -> None:
         """Invalidate the cache in Redis. Without Redis there is no cache."""
-        self._store.call(("DEL", REGISTRY_KEY))
+        self._store.tell(("DEL", REGISTRY_KEY))
 
 
 def _all(db: peewee.Database) -> list[ModelRow]:

@@ -88,6 +88,8 @@ class WatchesSessions(msgspec.Struct, frozen=True):
 
 
 class ModelsInUse(msgspec.Struct, frozen=True):
+    """`models`: as many as fit into a frame, and always the one that was named."""
+
     models: list[str]
 
 
@@ -185,6 +187,17 @@ ROOM_SERVER_EVENTS: dict[str, ServerEvent] = {
         "Sockets of the user have opened or closed; only after `watch-sessions`.",
     ),
 }
+
+
+def models_that_fit(models: list[str], own: str, size: int) -> list[str]:
+    """As many of these models as take at most so many bytes of JSON, with `own` among them."""
+    fit: list[str] = []
+    for model in (own, *(other for other in models if other != own)):
+        size -= len(_encode(model)) + 1
+        if size < 0:
+            break
+        fit.append(model)
+    return sorted(fit)
 
 
 def raw(text: bytes) -> msgspec.Raw:

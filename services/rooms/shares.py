@@ -1,7 +1,7 @@
 """Limits on the channels that a user may own and the memberships that a user may give.
 
 They keep one user from filling the channel lists of others, and from making the joins of others
-slow: every socket joins the channels that are open to everybody. Administrators and their API keys
+slow: sockets join channels that are open to everybody. Administrators and their API keys
 are not limited. All functions are plain Peewee code, for use within a transaction (`Database.run`).
 """
 
@@ -16,6 +16,8 @@ import peewee
 from models.channel import Channel, ChannelMember, ChannelRole
 from models.user import User
 from services.errors import TooManyChannels, Unauthenticated
+from services.grants.queries import reader_of
+from services.grants.rules import ADMINISTRATORS, BACKEND
 
 
 class Shares(msgspec.Struct, frozen=True):
@@ -67,6 +69,43 @@ def check_opened(db: peewee.Database, shares: Shares, owner_id: str, channel_id:
         opened = {row[0] for row in query.tuples().execute(db)}
         if channel_id not in opened:
             _check(len(opened), shares.opened, "open channels owned")
+
+
+def note_opened(
+    db: peewee.Database,
+    channel_id: str,
+    owner_id: str | None,
+    caller_id: str | None,
+    *,
+    says_open: bool = False,
+) -> bool:
+    """Note in whose share a channel counts, after it was created or changed.
+
+    It counts in its owner's, or in that of administrators if one of them or a backend opened it.
+    While it is open that stays, unless an administrator opens it to everybody once more.
+
+    Args:
+        caller_id: None for a backend.
+        says_open: whether the caller says that it is open to everybody.
+
+    Returns:
+        Whether that changed.
+    """
+    query: Any = Channel.select(Channel.public_since, Channel.opened_by)
+    public_since, before = query.where(Channel.id == channel_id).tuples().get(db)
+    by_role = ChannelRole.select().where(ChannelRole.channel == channel_id)
+    now = before
+    if public_since is None and not by_role.exists(db):
+        now = None
+    elif before is None or says_open:
+        caller = reader_of(db, BACKEND if caller_id is None else caller_id)
+        if caller is not None and caller.role == "admin":
+            now = ADMINISTRATORS
+        elif before is None:
+            now = owner_id or caller_id
+    if now != before:
+        Channel.update({Channel.opened_by: now}).where(Channel.id == channel_id).execute(db)
+    return bool(now != before)
 
 
 def check_new_member(db: peewee.Database, shares: Shares, giver_id: str, user_id: str) -> None:

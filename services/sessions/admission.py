@@ -8,7 +8,8 @@ unavailable, the database decides. Nobody is admitted because something is down.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -126,14 +127,34 @@ class Admission:
         """
         if self._revocations.names(claims):
             raise Unauthenticated("revoked")
-        state = await self._state_of(claims, place)
+        # Not a coroutine of its own, nor is `_cached`: a join has enough of them.
+        beside = place.commands(self._clock()) if place is not None else ()
+        try:
+            replies = await self._cache.look_up(claims, beside)
+        except StoreUnavailable:
+            state = await self._ask_database(claims, "redis_away")
+        else:
+            state, unknown = self._cached(claims, replies, place)
+            if state is None:
+                state = await self._ask_database(claims, unknown)
         if not self._node_lease.is_current():
             await self._node_lease.wait_current()
+        if state is not None and self._revocations.changed_since(claims.sub, state.as_of):
+            state = await self._reread(claims)
+        return self._identity(claims, state, place)
+
+    async def _reread(self, claims: Claims) -> LoginState | None:
+        """The state as the database has it after a change that was made meanwhile."""
+        state = None
         for _ in range(REREADS):
-            if state is None or not self._revocations.changed_since(claims.sub, state.as_of):
-                break
             state = await self._ask_database(claims, "changed_meanwhile")
             await self.wait_current()
+            if state is None or not self._revocations.changed_since(claims.sub, state.as_of):
+                break
+        return state
+
+    def _identity(self, claims: Claims, state: LoginState | None, place: Place | None) -> Identity:
+        """The identity of claims with a state. Raises as `identify`. Does not wait."""
         if state is None:
             raise Unauthenticated("login session over, or account gone or disabled")
         self._refuse_known_revocations(claims, state.generation)
@@ -183,23 +204,21 @@ class Admission:
         if self._revocations.ends(claims, generation):
             raise Unauthenticated("revoked")
 
-    async def _state_of(self, claims: Claims, place: Place | None) -> LoginState | None:
-        beside = place.commands(self._clock()) if place is not None else ()
-        try:
-            replies = await self._cache.look_up(claims, beside)
-        except StoreUnavailable:
-            return await self._ask_database(claims, "redis_away")
+    def _cached(
+        self, claims: Claims, replies: Sequence[Any], place: Place | None
+    ) -> tuple[LoginState | None, str]:
+        """What Redis knows; without a state, why the database has to be asked."""
         known = self._cache.known(replies)
         if place is not None:
             place.answered(known.beside)
         if known.revoked:
             raise Unauthenticated("revoked, says Redis")
         if known.state is None:
-            return await self._ask_database(claims, "unknown_to_redis")
+            return None, "unknown_to_redis"
         changed_at = self._revocations.changed_at(claims.sub)
         if known.state.as_of < changed_at + SETTLE_SECONDS:
-            return await self._ask_database(claims, "role_or_access_changed")
-        return known.state
+            return None, "role_or_access_changed"
+        return known.state, ""
 
     async def _ask_database(self, claims: Claims, cause: str) -> LoginState | None:
         self._metrics.joins_by_database.labels(cause=cause).inc()

@@ -144,7 +144,7 @@ class LoginCache:
     def remember(self, user_id: str, login_session_id: str, state: LoginState) -> None:
         """Store a live login session, without waiting. The entry outlives every token."""
         key = login_key(user_id, login_session_id)
-        self._store.call(("SET", key, msgspec.json.encode(state), "PX", self._ttl))
+        self._store.tell(("SET", key, msgspec.json.encode(state), "PX", self._ttl))
 
     async def revoke(self, over: Iterable[tuple[str, str]]) -> None:
         """Mark login sessions or tokens as over, for as long as any token may live.

@@ -77,16 +77,14 @@ class TokenBinding:
         is_alone = self._store.kind == "memory"  # there is no other node
         if is_alone or self._revocations.is_bound_by_row(token_id):
             if beside:
-                self._store.call(*beside)
+                self._store.tell(*beside)
             if not is_alone:
                 self._start(self._bind_by_row(session, token_id))
             return
         key, value, left_ms = self._entry(session, token_id)
-        held = asyncio.ensure_future(
-            # The last returns the previous holder.
-            self._store.call(*beside, ("SET", key, value, "PX", left_ms, "GET"))
-        )
-        held.add_done_callback(partial(self._on_previous_holder, session, token_id))
+        bound = ("SET", key, value, "PX", left_ms, "GET")  # returns the previous holder
+        then = partial(self._on_previous_holder, session, token_id)
+        self._store.tell(*beside, bound, then=then)
 
     def _entry(self, session: SocketSession, token_id: str) -> tuple[str, str, int]:
         left_ms = max(1, int((session.expires_at - self._clock()) * 1000))
@@ -94,14 +92,12 @@ class TokenBinding:
         return bearer_key(session.user_id, token_id), value, left_ms
 
     def _on_previous_holder(
-        self, session: SocketSession, token_id: str, held: asyncio.Future[list[Any]]
+        self, session: SocketSession, token_id: str, replies: list[Any] | None
     ) -> None:
-        if held.cancelled():
-            return
-        if held.exception() is not None:
+        if replies is None:
             self._start(self._bind_by_row(session, token_id))
             return
-        if (before := held.result()[-1]) is None:
+        if (before := replies[-1]) is None:
             return
         holder, _, session_id = before.decode().partition(" ")
         if holder != session.node:

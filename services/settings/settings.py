@@ -118,6 +118,7 @@ class Settings(Limits, frozen=True, kw_only=True):
     websocket: str = "direct"
     compression: str = "off"
     max_compressed_sockets: int = 1000
+    redis_memory_bytes: int | None = None
     processes: int = 1
     tls_certificate: Path | None = None
     tls_key: Path | None = None
@@ -167,6 +168,7 @@ def load(environ: Mapping[str, str], argv: Sequence[str], program: str = PROGRAM
         data_dir=sources.value(table.DATA_DIR),
         database_url=database_url or embedded_database(sources.value(table.DATA_DIR)),
         redis_url=redis_url,
+        redis_memory_bytes=sources.optional(table.REDIS_MEMORY_BYTES),
         jwt_secrets=sources.optional(table.JWT_SECRETS) or (),
         encryption_keys=sources.optional(table.ENCRYPTION_KEYS) or (),
         access_token_ttl_seconds=sources.value(table.ACCESS_TOKEN_TTL),

@@ -30,6 +30,13 @@ DATABASE_URL = Setting(
 REDIS_URL = Setting(
     "REDIS_URL", values.redis_url, None, values.TAKES_REDIS, "embedded Redis in DATA_DIR", True
 )
+REDIS_MEMORY_BYTES = Setting(
+    "REDIS_MEMORY_BYTES",
+    values.none_or_count(32 * 1024 * 1024, 99_999_999_999),
+    None,
+    "how much memory the embedded Redis may use, in bytes; 0 for no limit",
+    "half of the machine's memory",
+)
 JWT_SECRETS = Setting(
     "JWT_SECRETS",
     values.jwt_secrets,
@@ -354,6 +361,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     DATA_DIR,
     DATABASE_URL,
     REDIS_URL,
+    REDIS_MEMORY_BYTES,
     JWT_SECRETS,
     ENCRYPTION_KEYS,
     ACCESS_TOKEN_TTL,

@@ -117,6 +117,20 @@ def count(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
+def none_or_count(least: int, most: int) -> Callable[[str], int]:
+    """A reader for an integer from `least` to `most`, or 0."""
+
+    def read(text: str) -> int:
+        if text.strip() == "0":
+            return 0
+        try:
+            return count(least, most)(text)
+        except BadValue:
+            raise BadValue(f"0, or a whole number from {least} to {most}") from None
+
+    return read
+
+
 def switch(text: str) -> bool:
     """A boolean: true, yes, on, 1, or false, no, off, 0."""
     word = text.strip().lower()

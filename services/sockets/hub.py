@@ -24,6 +24,10 @@ class HubRooms(Protocol):
     def leave(self, name: str) -> bool:
         """Leave a room. Returns False if the socket was not in it."""
 
+    def channels(self) -> Collection[str]:
+        """The channels in which the socket has a right."""
+        ...
+
     def grant_in(self, room: str) -> Grant | None:
         """The socket's grant in a room; None if it may not read it."""
 

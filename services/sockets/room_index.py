@@ -61,7 +61,7 @@ class RoomIndex:
 
     def remove(self, room: str, entry: Entry) -> None:
         """Remove an entry, without waiting."""
-        self._store.call(("ZREM", room_index_key(room), _encode(entry)))
+        self._store.tell(("ZREM", room_index_key(room), _encode(entry)))
 
     async def read(self, room: str) -> list[Entry]:
         """Read the entries with a valid lease, and remove the expired ones.

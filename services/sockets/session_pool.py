@@ -76,16 +76,16 @@ class SessionPool:
 
         Fails quietly while Redis is away; the next renewal makes up for it.
         """
-        self._store.call(*self._write_commands(session))
+        self._store.tell(*self._write_commands(session))
 
     def write_record(self, session: SocketSession) -> None:
         """Like `write`, for a socket whose place in its user's index was just taken
         (socket_limit.py)."""
-        self._store.call(record_command(session))
+        self._store.tell(record_command(session))
 
     def remove(self, session: SocketSession) -> None:
         """Take a record out, without waiting."""
-        self._store.call(
+        self._store.tell(
             ("DEL", session_key(session.session_id)),
             ("ZREM", user_index_key(session.user_id), _index_member(session)),
         )

@@ -116,4 +116,4 @@ class SocketLimit:
         else:
             self._entering.pop(place.user_id, None)
         if self._hub.get(place.session_id) is None:
-            self._store.call(("ZREM", user_index_key(place.user_id), place.member))
+            self._store.tell(("ZREM", user_index_key(place.user_id), place.member))

@@ -51,11 +51,13 @@ class Connection(Protocol):
     def is_open(self) -> bool:
         """Whether anything may still go in or out."""
 
-    def open(self, head: bytes, first_frames: FirstFrames, leading: bytes = b"") -> None:
-        """Answer the handshake with `head`, and begin a moment later."""
+    def open(
+        self, head: bytes, first_frames: FirstFrames, leading: bytes = b"", at_once: bool = False
+    ) -> None:
+        """Answer the handshake with `head`, and begin a moment later, or `at_once`."""
 
-    def start(self, leading: bytes = b"", head: bytes = b"") -> None:
-        """Answer the handshake with `head`, and begin to read."""
+    def gather(self) -> None:
+        """Let what is sent from now on leave a little later, in one write."""
 
     def limit(self, max_message: int) -> None:
         """Allow messages of so many bytes from now on."""

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 
 from services.event_loop.loop_watch import never_stalled
-from services.event_loop.readers import Readers
+from services.event_loop.readers import LoopReaders, Readers
 from services.websocket.connection import (
     ABNORMAL_CLOSURE,
     CLOSE_HANDSHAKE_SECONDS,
@@ -45,6 +45,18 @@ RARELY, RARE_SECONDS = 2, 1.0
 """Light frames in one read, and seconds since the last ones, for which no bucket is made."""
 
 
+class _Nobody:
+    """The owner of a connection that is gone."""
+
+    __slots__ = ()
+
+    def received(self, message: bytes, is_text: bool) -> None:
+        """Nothing is read any more."""
+
+    def closed(self, code: int) -> None:
+        """Its owner was told before."""
+
+
 class WebSocketConnection(FrameWriter):
     """A WebSocket after its handshake.
 
@@ -55,13 +67,14 @@ class WebSocketConnection(FrameWriter):
         max_message: bytes a message may have; `limit()` changes it.
         stalled: asked once for what one read brings and before an answer leaves: whether the
             loop has stood still. It calls `hold()` where nothing may go in or out then.
-        readers: calls back when there is something to read; the loop by default.
+        readers: calls back when there is something to read; those of the loop by default.
     """
 
     __slots__ = (
         "_bad_frame",
         "_excess",
         "_gone",
+        "_is_over",
         "_is_watched",
         "_light",
         "_light_at",
@@ -87,49 +100,51 @@ class WebSocketConnection(FrameWriter):
         readers: Readers | None = None,
     ) -> None:
         super().__init__(loop, sock, stalled)
-        self._readers: Readers = readers or loop
+        self._readers: Readers = readers or LoopReaders(loop)
         self._is_watched = False
         self._read_bytes = FIRST_READ_BYTES
-        self._owner = owner
+        self._owner: ConnectionOwner = owner
         self._reader = FrameReader(max_message)
         self._paused = self._was_ready = False
         self._resting: asyncio.TimerHandle | None = None
         self._light: TokenBucket | None = None
         self._light_at = NEVER
         self._excess: Excess | None = None
-        self._bad_frame = False
+        self._bad_frame = self._is_over = False
         self._read_away = 0
         self._timer: asyncio.TimerHandle | None = None
         self._gone: Callable[[], None] | None = None
         self.last_heard = loop.time()
 
-    def start(self, leading: bytes = b"", head: bytes = b"") -> None:
-        """Answer the handshake with `head`, if that is not done yet, and begin to read.
-
-        `leading`: what the peer had already sent behind its handshake.
-        """
-        if head:
-            self._write(head)
-        self._watch()
-        if leading:
-            self._take(leading)
-
-    def open(self, head: bytes, first_frames: FirstFrames, leading: bytes = b"") -> None:
-        """Answer the handshake with `head`, and begin a moment later.
+    def open(
+        self, head: bytes, first_frames: FirstFrames, leading: bytes = b"", at_once: bool = False
+    ) -> None:
+        """Answer the handshake with `head`, and begin a moment later, or `at_once`.
 
         What is sent meanwhile waits for that moment, and leaves in one write. What the peer sends
         waits in the kernel. `leading`: what it had already sent behind its handshake.
         """
-        self._write(head)
         if leading:
             self._reader.feed(leading)
         self._corked, self._opening = [], True
-        first_frames.add(self._begin_frames)
+        first_frames.add(self, head, at_once)
 
-    def _begin_frames(self) -> None:
+    def answer(self, head: bytes) -> None:
+        """Send the response to the handshake, before everything else."""
+        if self._send(head, 0) < len(head):  # a new connection has room for more than that
+            self.abort()
+
+    def begin(self) -> None:
+        """Send and deliver from now on, what waited first."""
         self._opening = False
         self._uncork()
         self._read_on()
+
+    def gather(self) -> None:
+        """Let what is sent from now on leave in the next iteration of the loop, in one write."""
+        if self._corked is None and self._open:
+            self._corked, self._opening = [], True
+            self._readers.call_soon(self.begin)
 
     def limit(self, max_message: int) -> None:
         """Allow messages of so many bytes from now on."""
@@ -253,7 +268,7 @@ class WebSocketConnection(FrameWriter):
             self._refuse(error)
         finally:
             self._uncork()
-            if self._bad_frame:
+            if self._bad_frame and not self._is_over:
                 self._end_sending()
 
     def _deliver_all(self) -> None:
@@ -352,6 +367,8 @@ class WebSocketConnection(FrameWriter):
         self._owner.closed(code)
 
     def _peer_closes(self, payload: bytes) -> None:
+        if self._is_over:
+            return
         try:
             code = close_code_of(payload)
         except FrameError as error:
@@ -363,7 +380,9 @@ class WebSocketConnection(FrameWriter):
                 self._write(encode_close(code))
                 self._owner.closed(code)
         self._uncork(MORE)
-        self._end_sending()
+        self._bad_frame = self._is_over = True  # whatever follows is discarded
+        # Not at once: the ends of one iteration of the loop leave together.
+        self._readers.call_soon(self._end_sending)
 
     def _end_sending(self) -> None:
         """Both sides have sent a close frame: end TCP once the queue is sent.
@@ -383,7 +402,7 @@ class WebSocketConnection(FrameWriter):
         except OSError:
             self._close_transport()
         else:
-            if not self._bad_frame:
+            if self._is_over:
                 self._close_transport()
 
     def _on_peer_lost(self) -> None:
@@ -401,12 +420,16 @@ class WebSocketConnection(FrameWriter):
             self._resting = None
         if self._sock.fileno() < 0:
             return
-        self._unwatch()
+        if self._is_watched:
+            self._is_watched = False
+            self._readers.forget(self._fd)
         if self._outbox is not None:
             self._loop.remove_writer(self._fd)
             self._outbox = None
-        self._sock.close()
+        socket.close(self._sock.detach())  # half the time of the object's own `close`
         self._bad_frame = True
+        # Else both would wait for the garbage collector, and new sockets take new memory till then.
+        self._owner = _Nobody()
         if self._gone is not None:
             act, self._gone = self._gone, None
             act()

@@ -16,7 +16,7 @@ import { failed } from './parts.js';
 const PAGES = [
   { name: 'overview', title: 'Overview', load: () => import('./overview.js') },
   { name: 'users', title: 'Users', load: () => import('./users.js') },
-  { name: 'channels', title: 'Channels', load: () => import('./channels.js') },
+  { name: 'channels', title: 'Rooms', load: () => import('./channels.js') },
   { name: 'keys', title: 'Keys', load: () => import('./keys.js') },
   { name: 'webhooks', title: 'Webhooks', load: () => import('./webhooks.js') },
   { name: 'providers', title: 'Providers', load: () => import('./providers.js') },

@@ -8,7 +8,7 @@ import { attempt, head, keepInAddress, pages, searchField, select, table, userLi
 const KINDS = [['', 'everything'], ['account.', 'new accounts'], ['session.', 'signing in and out'],
   ['session.refused', 'refused sign-ins'], ['password.', 'passwords'], ['email.', 'addresses'], ['factor.', 'second steps'],
   ['passkey.', 'passkeys'], ['identity.', 'linked accounts'], ['user.', 'acts on users'], ['role.', 'roles'],
-  ['invitation.', 'invitations'], ['channel.', 'channels'], ['member.', 'members of channels'],
+  ['invitation.', 'invitations'], ['channel.', 'rooms'], ['member.', 'members of rooms'],
   ['api_key.', 'keys'], ['webhook.', 'webhooks'], ['provider.', 'providers'], ['admin.', 'other acts']];
 
 const USER_ID = /^[A-Za-z0-9_-]{16,}$/; // not a key, nor a word

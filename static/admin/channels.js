@@ -1,4 +1,4 @@
-/** Channels: all of them, newest first. What is said in one is in Rooms. */
+/** Rooms: all of them, newest first; channels of the API. What is said in one is in the area Rooms. */
 
 import { make } from '../dom.js';
 import { emptyState } from '../ui.js';
@@ -10,13 +10,13 @@ export async function show(place, context, path, query) {
   const { app, calls } = context;
   const userOf = userLinks(context);
   let q = query.get('q') ?? '';
-  const { element, body } = table(['Name', 'Who may enter', 'Owner', 'Since', 'Acts'], 'Channels');
+  const { element, body } = table(['Name', 'Who may enter', 'Owner', 'Since', 'Acts'], 'Rooms');
   const list = pages(context, {
     read: (after) => calls.channels({ q, after }),
     list: body,
-    noun: 'channels',
-    empty: () => (q ? emptyState('No channel found', `No name has “${q}” in it.`)
-      : emptyState('No channels', 'Users make them in Rooms, and backends by the API.')),
+    noun: 'rooms',
+    empty: () => (q ? emptyState('No room found', `No name has “${q}” in it.`)
+      : emptyState('No rooms', 'Users make them, and backends by the API, which calls them channels.')),
     row: ({ id, name, private: closed, owner_id, created_at, step_up }) => make('tr', {},
       make('th', { scope: 'row' }, make('a', { href: `#/rooms/${encodeURIComponent(`channel:${id}`)}` }, name)),
       make('td', {}, closed ? 'its members' : make('span', { class: 'tag' }, 'every user'),
@@ -24,7 +24,7 @@ export async function show(place, context, path, query) {
       make('td', {}, owner_id ? userOf(owner_id) : 'nobody'),
       make('td', {}, when(created_at)),
       make('td', {}, button('Delete', () => attempt(app, async () => {
-        if (!await app.ask({ title: `Delete the channel ${name}?`, yes: 'Delete for good', danger: true,
+        if (!await app.ask({ title: `Delete the room ${name}?`, yes: 'Delete for good', danger: true,
           text: 'Everybody leaves it at once, and its messages cannot be read any more. This cannot be undone.' })) return;
         await calls.deleteChannel(id);
         app.toast(`${name} is deleted`);
@@ -32,7 +32,7 @@ export async function show(place, context, path, query) {
       }), 'plain small', name))),
   });
   list.element.prepend(element);
-  place.append(head('Channels'), searchField('Search by name', q, (text) => {
+  place.append(head('Rooms'), searchField('Search by name', q, (text) => {
     q = text;
     keepInAddress({ q });
     attempt(app, list.load);

@@ -13,7 +13,7 @@ const SCOPES = [
   ['publish', 'send events into rooms'],
   ['read', 'list users'],
   ['users', 'find users by address, open accounts, change roles'],
-  ['channels', 'make, change and delete channels'],
+  ['channels', 'make, change and delete rooms'],
   ['disconnect', 'sign users out everywhere'],
 ];
 

@@ -60,7 +60,7 @@ export async function show(place, { app, calls, signal }) {
   };
   const totals = make('dl', { class: 'admin-totals' });
   const note = make('p', { class: 'hint', role: 'status' });
-  const nodes = table(['Node', 'Sockets', 'Channels', 'Joins / min', 'Messages / min',
+  const nodes = table(['Node', 'Sockets', 'Rooms', 'Joins / min', 'Messages / min',
     'Close p50', 'Close p99'], 'Nodes');
   /** @type {Map<string, Plot>} */ const small = new Map();
   const byNode = make('div', { class: 'admin-plots' });
@@ -78,7 +78,7 @@ export async function show(place, { app, calls, signal }) {
       latency(seen.revocation_p50), seen.revocation_p50 === null ? 'no logout with an open socket'
         : `median; 99 of 100 within ${latency(seen.revocation_p99)}`);
     update(totals, [['Users', seen.users], ['Login sessions', seen.sessions],
-      ['Channels', seen.rooms], ['Nodes', seen.nodes.length]].map(([title, value]) => (
+      ['Rooms', seen.rooms], ['Nodes', seen.nodes.length]].map(([title, value]) => (
       make('div', {}, make('dt', {}, title), make('dd', {}, count(value))))));
     setText(note, seen.complete ? '' : 'Not complete: Redis or a node does not answer. The figures '
       + 'are those of the nodes below.');

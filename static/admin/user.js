@@ -58,7 +58,7 @@ export async function showUser(place, context, id) {
         text: 'They see no administration any more, and keys that they made stop working. Open sockets close and come back as a user’s.' },
       () => calls.changeUser(id, { role: 'user' }), `${name} is a user now`)
         : asks('Make an administrator', { title: `Make ${name} an administrator?`, danger: false,
-          text: 'They can read and change everything here, remove users, and enter every channel.' },
+          text: 'They can read and change everything here, remove users, and enter every room.' },
         () => calls.changeUser(id, { role: 'admin' }), `${name} is an administrator now`),
       asks('Sign out everywhere', { title: `Sign ${name} out everywhere?`, text: `${closes} They can sign in again.` },
         () => calls.disconnect(id), `${name} is signed out everywhere`),
@@ -75,7 +75,7 @@ export async function showUser(place, context, id) {
         () => calls.changeUser(id, { disabled: true }), `${name} is disabled`));
     const remove = button('Delete', () => attempt(app, async () => {
       if (!await app.ask({ title: `Delete ${name} for good?`, yes: 'Delete for good', danger: true,
-        text: `${closes} The account and its memberships are deleted. Channels stay, and so do messages. This cannot be undone.` })) return;
+        text: `${closes} The account and its memberships are deleted. Rooms stay, and so do messages. This cannot be undone.` })) return;
       await calls.deleteUser(id);
       app.toast(`${name} is deleted`);
       if (id === app.user.id) app.left('account_deleted');

@@ -23,7 +23,7 @@ export async function show(place, context, path) {
     read: () => calls.webhooks(),
     list,
     noun: 'webhooks',
-    empty: () => emptyState('No webhooks', 'With one, a server of yours is told of new users, sign-outs, sockets and channels.'),
+    empty: () => emptyState('No webhooks', 'With one, a server of yours is told of new users, sign-outs, sockets and rooms.'),
     row: ({ id, url, events, created_at }) => make('li', {},
       make('div', {}, make('strong', {}, make('a', { href: `#/admin/webhooks/${encodeURIComponent(id)}` }, url)),
         make('div', { class: 'admin-tags' }, ...events.map((/** @type {string} */ name) => (

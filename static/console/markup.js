@@ -8,7 +8,7 @@ export const MARKUP = `
     <button type="button" class="plain" id="toggle-socket">Disconnect</button>
   </div>
   <p class="quiet" id="state-detail" hidden></p>
-  <dl class="facts">
+  <dl class="facts" id="connection-facts">
     <div><dt>Signed in as</dt><dd id="fact-user">–</dd></div>
     <div><dt>Role</dt><dd id="fact-role">–</dd></div>
     <div><dt>Socket</dt><dd class="code" id="fact-session">–</dd></div>

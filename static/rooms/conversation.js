@@ -54,7 +54,7 @@ export class Conversation {
     place.replaceChildren(
       make('div', { class: 'room-main' },
         make('header', { class: 'room-head' },
-          make('a', { href: '#/rooms', class: 'room-back' }, '← Channels'),
+          make('a', { href: '#/rooms', class: 'room-back' }, '← Rooms'),
           make('div', { class: 'room-title' }, this.title, this.marks),
           make('div', { class: 'row' }, this.settings, this.leave)),
         this.outside, make('div', { class: 'log' }, this.log, this.down), this.typing, this.#composer()),
@@ -129,7 +129,7 @@ export class Conversation {
   /** What leads into a room that the socket is not in. */
   #way() {
     const { step_up: proof } = this.state.channel;
-    const button = this.#button(proof ? 'Confirm that it is you' : 'Enter again', async () => {
+    const button = this.#button(proof ? 'Confirm that it is you' : 'Enter', async () => {
       try {
         if (proof && !await this.#prove()) return;
         await this.store.client.request('join', { room: this.room });
@@ -137,7 +137,7 @@ export class Conversation {
         this.app.toast(/** @type {Error} */ (problem).message);
       }
     });
-    return emptyState(proof ? 'This room needs a fresh proof' : 'You have left this room',
+    return emptyState(proof ? 'This room needs a fresh proof' : 'You are not in this room',
       proof ? 'Confirm that it is you to read and write here for a while.' : 'Nothing of it reaches this page now.', button);
   }
 

@@ -39,15 +39,15 @@ export function newChannel(app) {
   const name = field('channel-name', 'Name', { maxlength: '80', required: '' });
   const closed = check('channel-private', 'Only for members', true);
   const form = make('form', { class: 'dialog-form', novalidate: '' }, name, closed, error,
-    make('div', { class: 'actions' }, make('button', { type: 'submit' }, 'Make the channel'),
+    make('div', { class: 'actions' }, make('button', { type: 'submit' }, 'Make the room'),
       button('Cancel', () => box.close(), 'plain')));
-  const box = dialog('New channel', form);
+  const box = dialog('New room', form);
   return new Promise((resolve) => {
     let made = null;
     form.addEventListener('submit', async (/** @type {Event} */ event) => {
       event.preventDefault();
       const wanted = name.querySelector('input').value.trim();
-      if (!wanted) return setText(error, 'A channel needs a name.');
+      if (!wanted) return setText(error, 'A room needs a name.');
       try {
         made = await app.api.call('POST', '/api/channels',
           { name: wanted, private: closed.querySelector('input').checked });

@@ -1,4 +1,4 @@
-/** Rooms: the channels, and the one that is open as a conversation. */
+/** Rooms: their list, and the one that is open as a conversation. On the page, a channel is a room. */
 
 import { make } from '../dom.js';
 import { update } from '../update.js';
@@ -25,13 +25,13 @@ class RoomsView {
     this.store.looking = () => !element.hidden && !document.hidden && document.hasFocus();
     this.list = make('ul', { class: 'room-list', id: 'room-list' });
     const make1 = make('button', { type: 'button', class: 'plain small', id: 'new-channel' }, 'New',
-      make('span', { class: 'unseen' }, ' channel'));
+      make('span', { class: 'unseen' }, ' room'));
     make1.addEventListener('click', () => this.#make());
     this.talk = make('section', { class: 'room', id: 'room' });
     element.append(make('h1', { tabindex: '-1' }, 'Rooms'),
       make('div', { class: 'rooms-columns' },
-        make('nav', { class: 'room-nav', 'aria-label': 'Channels' },
-          make('div', { class: 'panel-head' }, make('h2', {}, 'Channels'), make1), this.list),
+        make('nav', { class: 'room-nav', 'aria-label': 'Rooms' },
+          make('div', { class: 'panel-head' }, make('h2', {}, 'Rooms'), make1), this.list),
         this.talk));
     this.store.addEventListener('list', () => this.#showList());
     this.store.addEventListener('change', (/** @type {any} */ { detail }) => {
@@ -75,7 +75,7 @@ class RoomsView {
       this.talk.replaceChildren(...(room ? [emptyState('This room is not there',
         'It was deleted, or you may not enter it any more.')]
         : this.store.rooms.size ? [] // a narrow screen shows their list alone
-          : [emptyState('No channels yet', 'Make one, and add others by their address.')]));
+          : [emptyState('No rooms yet', 'Make one, and add others by their address.')]));
       return;
     }
     this.#shown = new Conversation(this.talk, this.app, this.store, room, () => this.#reload());

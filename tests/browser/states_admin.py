@@ -99,7 +99,7 @@ def admin_invite(visitor: Visitor) -> Tab:
 
 @state
 def admin_channels(visitor: Visitor) -> Tab:
-    tab = on(visitor, "channels", "Channels")
+    tab = on(visitor, "channels", "Rooms")
     expect(tab.at("tbody tr")).not_to_have_count(0)
     return tab
 

@@ -65,6 +65,6 @@ def rooms_people_and_settings(visitor: Visitor) -> Tab:
 @state
 def rooms_new_channel(visitor: Visitor) -> Tab:
     tab = signed_up(visitor).open("/#/rooms").joined()
-    tab.page.get_by_role("button", name="New channel").click()
-    expect(tab.page.get_by_role("dialog", name="New channel")).to_be_visible()
+    tab.page.get_by_role("button", name="New room").click()
+    expect(tab.page.get_by_role("dialog", name="New room")).to_be_visible()
     return tab

@@ -189,9 +189,9 @@ def test_who_is_signed_out_elsewhere_is_told_so_in_every_area(
 def test_a_room_is_made_to_need_a_fresh_proof_and_asks_for_it(visitor: Visitor) -> None:
     tab = visitor.arrive("/#/rooms")
     page = tab.page
-    page.get_by_role("button", name="New channel").click()
+    page.get_by_role("button", name="New room").click()
     page.get_by_role("dialog").get_by_label("Name").fill("Vault")
-    page.get_by_role("button", name="Make the channel").click()
+    page.get_by_role("button", name="Make the room").click()
     expect(page.get_by_role("heading", level=2, name="Vault")).to_be_visible()
     grow_old(visitor, tab)
     page.get_by_role("button", name="People and settings").click()

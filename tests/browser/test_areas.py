@@ -71,6 +71,20 @@ def test_areas_have_addresses_and_the_way_back_works(visitor: Visitor) -> None:
     tab.page.reload()
     expect(tab.joined().page.get_by_role("heading", level=1, name="Console")).to_be_visible()
     assert len(tab.sockets) == 2, "areas share one socket"
+    tab.page.set_viewport_size({"width": 1280, "height": 800})
+    facts = "(all) => all.map((one) => one.getBoundingClientRect().top)"
+    tops = tab.at("#connection-facts dt").evaluate_all(facts)
+    assert len(tops) == 5
+    assert len(set(tops)) == 1, "the facts of the connection are in one row"
+
+
+def test_what_the_link_calls_rooms_is_called_so_within(visitor: Visitor) -> None:
+    tab = visitor.arrive("/#/rooms")
+    expect(tab.at("#room .empty")).to_contain_text("No rooms yet")
+    expect(tab.page.get_by_role("navigation", name="Rooms")).to_contain_text("None yet")
+    tab.page.get_by_role("button", name="New room").click()
+    expect(tab.page.get_by_role("dialog", name="New room")).to_be_visible()
+    assert "channel" not in tab.page.inner_text("body").lower()
 
 
 def test_who_is_asked_to_sign_in_first_ends_where_they_wanted_to_go(visitor: Visitor) -> None:

@@ -18,9 +18,9 @@ SCRIPT = "<img src=x onerror=\"document.title='pwned'\">"
 
 def opened(tab: Tab, name: str) -> Page:
     """Make a channel by its dialog, and come into its room."""
-    tab.page.get_by_role("button", name="New channel").click()
+    tab.page.get_by_role("button", name="New room").click()
     tab.page.get_by_role("dialog").get_by_label("Name").fill(name)
-    tab.page.get_by_role("button", name="Make the channel").click()
+    tab.page.get_by_role("button", name="Make the room").click()
     expect(tab.page.get_by_role("heading", level=2, name=name, exact=True)).to_be_visible()
     return tab.page
 

@@ -13,7 +13,7 @@ from services.bus.subscription import Subscription
 from services.event_loop.loop_watch import never_stalled
 from services.redis.address import RedisAddress
 from services.redis.store_redis import RedisStore
-from tests.bus.test_bus import Ear
+from tests.bus.ears import Ear
 from tests.support.redis import RealRedis, redis_server, until, within
 
 __all__ = ["redis_server"]

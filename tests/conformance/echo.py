@@ -25,6 +25,7 @@ from handlers.websocket.tornado_protocol import BoundedProtocol
 from services.websocket import direct_connection, frame_writer
 from services.websocket.connection import Connection, ConnectionOwner
 from services.websocket.direct_connection import WebSocketConnection
+from services.websocket.first_frames import FirstFrames
 from services.websocket.frames import NOT_UTF8, Opcode, encode_close, encode_frame
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
@@ -92,7 +93,8 @@ async def greet(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
     headers = HTTPHeaders.parse(rest)
     accept = check_handshake(parse_request_start_line(first), headers)
     echo = Echo(lambda owner: WebSocketConnection(loop, sock, owner, MAX_MESSAGE_BYTES))
-    echo.connection.start(leading, answer(accept, headers))
+    head = answer(accept, headers)
+    echo.connection.open(head, FirstFrames(loop), leading, at_once=True)
 
 
 class TornadoEcho(WebSocketHandler):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,9 +15,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from conformance.__main__ import main
+from conformance.command import main
 from conformance.table import CASES
-from tests.support.server import ROOT
+from tests.support.server import ROOT, free_port, usher
 
 GUIDE = (ROOT / "docs" / "conformance.md").read_text("utf-8")
 
@@ -29,6 +31,16 @@ def test_the_list_names_every_case(capsys: pytest.CaptureFixture[str]) -> None:
     assert "cut-logout" in some
     assert "cut-role" not in some
     assert "way-header" not in some
+
+
+def test_without_its_packages_it_says_in_one_line_what_to_install() -> None:
+    # Without the module `site`, Python finds no installed package.
+    command = [sys.executable, "-S", "-m", "conformance", "http://127.0.0.1:8888"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2, ended
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert "pip install httpx 'websockets>=15' 'PyJWT>=2' cryptography" in ended.stderr
+    assert not ended.stdout
 
 
 @pytest.mark.parametrize(
@@ -147,6 +159,33 @@ def test_a_server_that_is_none_is_told_at_once_and_ends_with_2(
     assert said in told.err
     assert told.err.count("\n") == 1
     assert not told.out
+
+
+def test_an_origin_that_the_server_refuses_is_told_at_once_and_how_to_name_another(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    port = free_port()
+    near, far = f"http://127.0.0.1:{port}", f"http://localhost:{port}"
+    with usher("sqlite", PORT=port, PUBLIC_URL=near):
+        assert main([far, "--only", "way-cookie"]) == 2
+        told = capsys.readouterr()
+        assert f"{far} refuses the origin {far}" in told.err
+        assert "--origin" in told.err
+        assert "ALLOWED_ORIGINS" in told.err
+        assert told.err.count("\n") == 1
+        # What the line says to do helps, and nothing was made before.
+        arguments = [far, "--origin", near, "--only", "way-cookie", "--first-account"]
+        assert main(arguments) == 0
+    assert "1 kept, 0 broken" in capsys.readouterr().out
+
+
+def test_localhost_is_an_origin_of_its_own_where_no_public_url_says_otherwise(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with usher("sqlite") as server:
+        far = server.url.replace("127.0.0.1", "localhost")
+        assert main([far, "--only", "way-cookie", "--first-account"]) == 0
+    assert "1 kept, 0 broken" in capsys.readouterr().out
 
 
 def test_the_guide_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:

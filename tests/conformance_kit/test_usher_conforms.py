@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from conformance.__main__ import main
+from conformance.command import main
 from conformance.provider import Provider
 from conformance.runner import Report, run
 from conformance.table import CASES, Case

@@ -1,4 +1,4 @@
-"""Every command and example of README.md, run as written.
+"""Every command and example of README.md, run as written; its settings are those of the code.
 
 Only ports, folders and `--quick` come from outside, through the environment, as the README says.
 `make test` cannot run inside itself, and .ci/run runs `make lint` in any case: they are asked what
@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from services.settings.table import SETTINGS
+from tests.support.markdown import table
 from tests.support.run_with_idp import Browser
 from tests.support.server import PATIENCE, ROOT, free_port, wait_until
 from tests.support.tools import need
@@ -268,3 +270,12 @@ def test_make_bench_measures_and_writes_its_figures(shell: dict[str, str]) -> No
     file = Path(written[1])
     assert json.loads(file.read_text("utf-8"))
     file.unlink()
+
+
+def test_the_settings_of_the_readme_are_those_of_the_code() -> None:
+    rows = table(README, "name")
+    assert [row[0] for row in rows] == [setting.name for setting in SETTINGS]
+    for row, setting in zip(rows, SETTINGS, strict=True):
+        shown = {setting.default, setting.shown_default} - {"", None}
+        assert row[1].strip("`") in shown, setting.name
+        assert row[2], setting.name

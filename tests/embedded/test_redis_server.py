@@ -120,6 +120,28 @@ def test_it_starts_answers_and_stops(data_dir: Path, loop: str) -> None:
     assert not list((data_dir / "redis").glob("*.sock"))
 
 
+def test_it_takes_no_more_memory_than_it_may_and_evicts_nothing(data_dir: Path) -> None:
+    most = 32 * 1024 * 1024
+
+    async def work() -> None:
+        server = embedded(data_dir)
+        await server.start()
+        # More than the next one may use: it has to start all the same.
+        await say(server, ("SET", "revoked", "1"), ("SETRANGE", "filler", str(most), "x"))
+        await server.stop()
+        server = embedded(data_dir, memory_bytes=most)
+        await server.start()
+        (limit,) = await say(server, ("CONFIG", "GET", "maxmemory"))
+        assert limit == [b"maxmemory", b"%d" % most]
+        with pytest.raises(StoreUnavailable, match="OOM"):
+            await say(server, ("SET", "one", "more"))
+        assert await say(server, ("GET", "revoked"), ("DEL", "filler")) == [b"1", 1]
+        assert await say(server, ("SET", "one", "more")) == [b"OK"]
+        await server.stop()
+
+    run(work())
+
+
 def test_only_the_own_user_can_reach_it_and_no_port_is_open(data_dir: Path) -> None:
     async def work() -> None:
         server = embedded(data_dir)

@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 
-from services.event_loop.readers import AT_ONCE, EpollReaders, Readers, readers_of
+from services.event_loop.readers import AT_ONCE, EpollReaders, LoopReaders, Readers, readers_of
 from tests.support.parts import socket_pair
 from tests.support.redis import until
 
@@ -129,3 +129,53 @@ async def test_more_sockets_than_one_poll_takes_are_all_called() -> None:
             readers.add_reader(number, partial(act, number))
         pair[1].send(b"x")
         await until(lambda: len(called) == len(copies))
+
+
+@pytest.mark.gen_test
+async def test_a_number_that_was_forgotten_with_its_socket_serves_the_next_one() -> None:
+    readers, came = EpollReaders(asyncio.get_running_loop()), list[str]()
+    first, peer = socket_pair()
+    number = first.fileno()
+    readers.add_reader(number, lambda: came.append("of the first"))
+    peer.send(b"unread")
+    readers.forget(number)
+    first.close()
+    peer.close()
+    with ExitStack() as stack:
+        second, other = socket_pair()
+        for end in (second, other):
+            stack.enter_context(end)
+        assert second.fileno() == number
+        readers.add_reader(number, lambda: came.append(second.recv(9).decode()))
+        other.send(b"second")
+        await until(lambda: came == ["second"])
+        readers.remove_reader(number)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("form", [EpollReaders, LoopReaders])
+async def test_what_is_to_be_done_soon_is_done_in_the_next_turn_and_in_order(
+    form: type[EpollReaders | LoopReaders],
+) -> None:
+    readers, done = form(asyncio.get_running_loop()), list[int]()
+    for number in range(3):
+        readers.call_soon(partial(done.append, number))
+    assert done == []
+    await asyncio.sleep(0)
+    assert done == [0, 1, 2]
+
+
+@pytest.mark.gen_test
+async def test_the_fault_of_one_does_not_keep_the_others_from_what_they_have_to_do_soon(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    readers, done = EpollReaders(asyncio.get_running_loop()), list[str]()
+
+    def fault() -> None:
+        readers.call_soon(lambda: done.append("in the turn after"))
+        raise RuntimeError("of one socket")
+
+    readers.call_soon(fault)
+    readers.call_soon(lambda: done.append("next"))
+    await until(lambda: done == ["next", "in the turn after"])
+    assert "writing to a socket failed" in caplog.text

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.test_abuse import (
+from tests.flows.target import (
     WIDE_BOUND_SECONDS,
     ada,
     canary,

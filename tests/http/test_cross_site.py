@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.http.test_auth import ALLOWED, PUBLIC, behind_https, credentials
+from tests.http.credentials import ALLOWED, PUBLIC, behind_https, credentials
 from tests.support.checks import plain_refusal
 from tests.support.server import (
     PASSWORD,

@@ -11,11 +11,11 @@ import pytest
 
 from tests.support.checks import plain_refusal, problem, rows
 from tests.support.native import LOOPBACK, App
-from tests.support.provider import Provider, provider
+from tests.support.one_provider import op, shared_op
+from tests.support.provider import Provider
 from tests.support.server import (
     Client,
     Usher,
-    address,
     bearer,
     close_code,
     connect,
@@ -37,14 +37,10 @@ from tests.support.sign_in import (
     settings_for,
 )
 
+__all__ = ["op", "shared_op"]
+
 ALLOWED = "https://app.example"
 SCHEME = "com.example.app:/callback"
-
-
-@pytest.fixture(scope="module")
-def shared_op() -> Iterator[Provider]:
-    with provider() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -54,19 +50,6 @@ def server(shared_op: Provider) -> Iterator[Usher]:
     with usher("sqlite", **chosen, ALLOWED_ORIGINS=ALLOWED, NATIVE_REDIRECT_URIS=SCHEME) as running:
         sign_up(running)
         yield running
-
-
-@pytest.fixture
-def op(shared_op: Provider) -> Iterator[Provider]:
-    """The provider, with somebody new at it."""
-    shared_op.user = {
-        "sub": address(),
-        "email": address(),
-        "email_verified": True,
-        "name": "Ada Lovelace",
-    }
-    yield shared_op
-    shared_op.behave()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.support.checks import plain_refusal, problem, rows
+from tests.support.one_provider import op, shared_op
 from tests.support.provider import Provider, provider
 from tests.support.server import (
     PASSWORD,
@@ -26,28 +27,16 @@ from tests.support.server import (
 )
 from tests.support.sign_in import begin, come_back, refused, settings_for, sid_of, sign_in
 
+__all__ = ["op", "shared_op"]
+
 ACCOUNTS = "/api/oauth/accounts"
 LINK = f"{ACCOUNTS}/mock/link"
-
-
-@pytest.fixture(scope="module")
-def shared_op() -> Iterator[Provider]:
-    with provider() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
 def server(database_kind: str, shared_op: Provider) -> Iterator[Usher]:
     with usher(database_kind, **settings_for(shared_op, TITLE="Mockery")) as running:
         yield running
-
-
-@pytest.fixture
-def op(shared_op: Provider) -> Iterator[Provider]:
-    """The provider, with somebody new at it."""
-    shared_op.user = {"sub": address(), "email": address(), "email_verified": True, "name": "Ada"}
-    yield shared_op
-    shared_op.behave()
 
 
 def link(browser: Client, **body: Any) -> str:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jwt
 import pytest
 
-from tests.http.test_auth import credentials
+from tests.http.credentials import credentials
 from tests.support.checks import plain_refusal, rows
 from tests.support.server import (
     Client,

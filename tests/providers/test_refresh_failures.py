@@ -19,7 +19,7 @@ from services.providers.refresh import (
 from services.providers.refusals import LEAST_REFUSALS
 from services.providers.tokens import AHEAD_SECONDS, TokenSet
 from services.websocket.protocol import CloseCode
-from tests.providers.test_refresh import (
+from tests.providers.refreshes import (
     WHILE,
     a_node,
     calls,

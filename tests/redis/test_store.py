@@ -242,6 +242,35 @@ def test_a_group_is_issued_when_called_not_when_awaited(with_store: Run) -> None
     with_store(work)
 
 
+def test_what_is_told_is_issued_in_order_and_its_replies_are_passed_on(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        came: list[list[Any] | None] = []
+        store.tell(("INCR", "n"))
+        store.tell(("INCR", "n"), ("SET", "{n}m", "x"), then=came.append)
+        store.tell(then=came.append)
+        assert await store.call(("INCR", "n")) == [3]
+        await until(lambda: len(came) == 2)
+        assert sorted(came, key=len) == [[], [2, b"OK"]]  # type: ignore[arg-type]  # none is None
+
+    with_store(work)
+
+
+def test_what_is_told_and_fails_passes_nothing_on(with_store: Run) -> None:
+    async def work(store: Store) -> None:
+        came: list[list[Any] | None] = []
+        store.tell(("SET", "k", "text"), ("INCR", "k"), ("SET", "{k}behind", 1), then=came.append)
+        await until(lambda: came == [None])
+        assert await store.call(("GET", "{k}behind")) == [b"1"]
+        with pytest.raises(TypeError):
+            store.tell(("SET", "k", None))  # type: ignore[arg-type]  # on purpose
+        await store.close()
+        store.tell(("SET", "k", 1))
+        store.tell(("SET", "k", 1), then=came.append)
+        await until(lambda: came == [None, None])
+
+    with_store(work)
+
+
 def test_a_closed_store_refuses(with_store: Run) -> None:
     async def work(store: Store) -> None:
         await store.close()

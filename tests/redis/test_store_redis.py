@@ -110,6 +110,22 @@ def test_a_cancelled_caller_does_not_shift_the_replies(redis_server: RealRedis, 
     run(work(), loop=loop)
 
 
+def test_a_fault_in_what_takes_replies_does_not_shift_the_others(
+    redis_server: RealRedis, loop: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        def fault(replies: object) -> None:
+            raise RuntimeError("of one who takes replies")
+
+        async with connected(redis_server.url) as store:
+            store.tell(("PING",), then=fault)
+            assert await store.call(("ECHO", "next")) == [b"next"]
+            assert store.available
+        assert "could not be used" in caplog.text
+
+    run(work(), loop=loop)
+
+
 def test_a_large_value_passes(redis_server: RealRedis) -> None:
     async def work() -> None:
         async with connected(redis_server.url) as store:

@@ -39,7 +39,7 @@ async def test_pages_hold_every_readable_channel_once_newest_first(database_url:
                 after = following
             assert len({item.id for item in seen}) == len(seen) == expected
             assert seen == sorted(seen, key=lambda c: (c.created_at, c.id), reverse=True)
-            granted = await b.channels.grants_of(reader)
+            granted = await b.channels.grants_of(reader, [channel.id for channel in seen])
             assert {c.id: c.right for c in seen} == {i: g.right.word for i, g in granted.items()}
 
 

@@ -22,7 +22,7 @@ from services.errors import (
     UsherError,
 )
 from services.grants import queries
-from services.grants.queries import grants_in, grants_of
+from services.grants.queries import grants_in, personal_grants
 from services.grants.rules import Grant, Right
 from services.rooms.channels import Channels
 from services.sessions.control import Revocation
@@ -77,7 +77,7 @@ class Bench:
     async def grant(self, user_id: str) -> Grant | None:
         """By both ways of asking, which must agree."""
         one = (await self.channels.grants_in(self.id, [user_id])).get(user_id)
-        assert (await self.channels.grants_of(user_id)).get(self.id) == one
+        assert (await self.channels.grants_of(user_id, [self.id])).get(self.id) == one
         return one
 
     async def rows(self, model: type[peewee.Model]) -> list[dict[str, Any]]:
@@ -265,17 +265,32 @@ async def test_no_number_of_public_channels_pushes_out_their_own(
 ) -> None:
     monkeypatch.setattr(queries, "MAX_ROOMS", 4)
     async with bench(database_url) as b:
-        user, admin = await b.member(), await b.user("admin")
+        user = await b.member()
         mine = await b.channels.create(user, "Mine")
-        by_role = await b.channels.create(b.owner, "By role")
-        await b.channels.update(b.owner, by_role.id, roles={"user": "read"})
-        public = []
-        for number in range(6):
+        public = [
+            (await b.channels.create(b.owner, f"P{number}", private=False)).id
+            for number in range(6)
+        ]
+        granted = await b.channels.grants_of(user, public)
+        assert set(granted) == {mine.id, b.id, *public[:2]}
+
+
+@pytest.mark.gen_test
+async def test_administrators_join_few_of_the_channels_that_others_make(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "NEWEST_FOR_ADMINISTRATORS", 2)
+    async with bench(database_url) as b:
+        admin = await b.user("admin")
+        mine = await b.channels.create(admin, "Mine")
+        others = []
+        for number in range(4):
             b.later()
-            public.append((await b.channels.create(b.owner, f"P{number}", private=False)).id)
-        granted = await b.parts.database.run(grants_of, user)
-        assert set(granted) == {b.id, mine.id, *public[-2:]}
-        assert set(await b.channels.grants_of(admin)) == set(public[-4:])
+            others.append((await b.channels.create(b.owner, f"C{number}")).id)
+        expected = {mine.id, *others[-2:]}
+        assert set(await b.channels.grants_of(admin)) == expected
+        assert set((await b.parts.database.run(personal_grants, admin))[1]) == expected
+        assert await b.grant(admin), "the right itself does not depend on that"
 
 
 # ---- changing channels ---------------------------------------------------------------------

@@ -140,3 +140,11 @@ def test_the_events_of_rooms_are_those_of_the_contract() -> None:
     assert set(rooms.ROOM_SERVER_EVENTS) == contract | decided
     for event in rooms.ROOM_SERVER_EVENTS.values():
         assert event.summary.endswith(".")
+
+
+def test_of_many_models_as_many_are_told_as_fit_and_ones_own() -> None:
+    models = ["b", "\x01" * 10, "a", "own"]
+    assert rooms.models_that_fit(models, "own", 1000) == sorted(models)
+    assert rooms.models_that_fit(models, "own", 6 + 4 + 4) == ["b", "own"]
+    assert rooms.models_that_fit(models, "own", 6) == ["own"]
+    assert rooms.models_that_fit([f"m{n}" for n in range(9999)], "own", 60)[-1] == "own"

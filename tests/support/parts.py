@@ -45,7 +45,7 @@ from services.grants.shared import SharedGrants
 from services.limits.hourly import HourlyLimits
 from services.metrics import Metrics
 from services.providers.parts import OAuthParts
-from services.redis.store import Command, Store
+from services.redis.store import Command, Store, Then
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
 from services.refresh.parts import RefreshParts
@@ -121,12 +121,27 @@ class CountingStore:
     def available(self) -> bool:
         return self.inner.available
 
+    @property
+    def nearly_full(self) -> bool:
+        return self.inner.nearly_full
+
+    @property
+    def memory_share(self) -> float:
+        return self.inner.memory_share
+
+    def look_at_memory(self) -> None:
+        self.inner.look_at_memory()
+
     def epoch(self, key: str) -> str | None:
         return self.inner.epoch(key)
 
     def call(self, *commands: Command) -> Awaitable[list[Any]]:
         self.groups.append(commands)
         return self.inner.call(*commands)
+
+    def tell(self, *commands: Command, then: Then | None = None) -> None:
+        self.groups.append(commands)
+        self.inner.tell(*commands, then=then)
 
     async def close(self) -> None:
         await self.inner.close()

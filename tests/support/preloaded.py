@@ -7,7 +7,7 @@ interpreter, as the last line of server.py does. What is shared is what an impor
 
 What a fork cannot show is started by `python server.py` itself: on a system other than Linux, and
 where a variable that Python or a library reads at its own start is not that of this process (see
-`preloadable`). `make run`, the soak and tests/test_server.py never come here.
+`preloadable`). `make run`, the soak and tests/test_server*.py never come here.
 """
 
 from __future__ import annotations

@@ -162,10 +162,23 @@ class RealRedis:
                 assert time.monotonic() < end, "the snapshot did not fail"
                 time.sleep(0.01)
 
+    def use(self, share: float) -> None:
+        """From now on, what it uses is this share of the memory that it may use."""
+        if not self.ask("EXISTS", "filler"):  # connections are little beside it
+            self.ask("CONFIG", "SET", "maxmemory", 0)
+            self.ask("SETRANGE", "filler", 20_000_000, "x")
+        self.ask("CONFIG", "SET", "maxmemory", int(self.memory_used() / share))
+
+    def memory_used(self) -> int:
+        """Bytes."""
+        lines = self.ask("INFO", "memory").split(b"\r\n")
+        return int(next(x for x in lines if x.startswith(b"used_memory:")).partition(b":")[2])
+
     def accept(self) -> None:
         """It takes everything again."""
         self.ask("REPLICAOF", "NO", "ONE")
         self.ask("CONFIG", "SET", "maxmemory", "0")
+        self.ask("DEL", "filler")
         self.ask("ACL", "SETUSER", "default", "+@all")
         self.ask("CONFIG", "SET", "save", "")
         if (self.folder / "dump.rdb").is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,10 +19,14 @@ from handlers.http_server import UsherServer
 from handlers.request_router import RequestRouter
 from handlers.websocket import arrivals as module
 from handlers.websocket.arrivals import Arrival, Arrivals
+from handlers.websocket.socket import ClientSocket
 from handlers.websocket.upgrade import UpgradeHandler
 from services.event_loop.rotation import UnderWay
+from services.rooms.membership import Membership
 from services.settings.origins import Origins
 from services.settings.proxies import Proxies
+from services.websocket.direct_connection import WebSocketConnection
+from services.websocket.frames import FrameReader
 from services.websocket.listener import Listener
 from tests.support.databases import on_sqlite
 from tests.support.parts import Parts, node, settings_of_tests
@@ -277,6 +282,32 @@ async def test_a_plain_handshake_becomes_a_socket_and_never_a_request(database_u
         assert len(instance.parts.hub) == 1
         assert len(instance.parts.context.unauthenticated) == 1
         assert instance.to_tornado == []
+
+
+@on_sqlite
+@pytest.mark.gen_test
+async def test_a_closed_socket_is_freed_without_the_garbage_collector(database_url: str) -> None:
+    """What waits for the collector keeps its memory, and new sockets take cold memory till then."""
+
+    def left() -> int:
+        parts = (ClientSocket, WebSocketConnection, Membership, FrameReader)
+        return sum(isinstance(each, parts) for each in gc.get_objects())
+
+    async with door_of(database_url) as instance:
+        token = (await instance.parts.signed_in()).access_token.reveal()
+        gc.collect()
+        before = left()  # of other tests, which are still referred to
+        gc.disable()
+        try:
+            client = instance.arrive(handshake(headers=by_subprotocol(token)))
+            await until(lambda: len(instance.parts.hub) == 1)
+            assert left() == before + 4
+            client.sendall(BYE)
+            while await read(client):
+                pass
+            await until(lambda: left() == before)
+        finally:
+            gc.enable()
 
 
 @on_sqlite

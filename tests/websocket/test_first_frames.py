@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -17,6 +17,20 @@ from tests.support.parts import Peer, client_frame, socket_pair
 from tests.support.redis import until
 
 HEAD = encode_text(b"the answer to the handshake")
+
+
+class Noted:
+    """What is answered and begun, noted."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._act = act
+        self.answers: list[bytes] = []
+
+    def answer(self, head: bytes) -> None:
+        self.answers.append(head)
+
+    def begin(self) -> None:
+        self._act()
 
 
 class Opening:
@@ -32,7 +46,7 @@ class Opening:
         self.began: list[bool] = []
         first_frames = FirstFrames(self.loop)
         self.connection.open(HEAD, first_frames, leading)
-        first_frames.add(lambda: self.began.append(True))
+        first_frames.add(Noted(lambda: self.began.append(True)))
 
     def received(self, message: bytes, is_text: bool) -> None:
         self.messages.append(message)
@@ -74,7 +88,7 @@ async def test_no_callback_runs_before_its_delay_and_all_run_in_order() -> None:
 
     for number in range(200):
         added.append(time.monotonic())
-        first_frames.add(partial(note, number))
+        first_frames.add(Noted(partial(note, number)))
         if number % 7 == 0:
             time.sleep(0.0005)  # noqa: ASYNC251 a loop that is busy: its own clock stands still
         if number % 20 == 0:
@@ -90,7 +104,7 @@ async def test_one_timer_serves_all_sockets() -> None:
     called: list[int] = []
     before = time.monotonic()
     for number in range(1000):
-        first_frames.add(partial(called.append, number))
+        first_frames.add(Noted(partial(called.append, number)))
     apart = time.monotonic() - before
     at_once: list[int] = []
     while len(called) < 1000:
@@ -107,10 +121,10 @@ async def test_the_fault_of_one_does_not_keep_the_others_waiting() -> None:
     def fault() -> None:
         raise RuntimeError("of one socket")
 
-    first_frames.add(fault)
-    first_frames.add(lambda: called.append("next"))
+    first_frames.add(Noted(fault))
+    first_frames.add(Noted(lambda: called.append("next")))
     await until(lambda: called == ["next"])
-    first_frames.add(lambda: called.append("later"))
+    first_frames.add(Noted(lambda: called.append("later")))
     await until(lambda: called == ["next", "later"])
 
 
@@ -122,6 +136,7 @@ async def test_the_handshakes_answer_leaves_alone(opening: type[Opening]) -> Non
     line = opening()
     line.connection.send(b"joined")
     line.connection.send(b"said meanwhile")
+    await asyncio.sleep(0)
     # All that has left, read in the same turn of the loop: no timer can have come before.
     assert line.peer.sock.recv(65536) == HEAD
     assert line.began == []
@@ -193,3 +208,57 @@ async def test_a_peer_that_is_gone_meanwhile_is_dropped(opening: type[Opening]) 
     line.connection.send(b"joined")
     line.peer.close()
     await until(lambda: line.codes == [1006])
+
+
+@pytest.mark.gen_test
+async def test_the_answers_of_one_turn_of_the_loop_leave_one_behind_the_other() -> None:
+    first_frames, order = FirstFrames(asyncio.get_running_loop()), list[str]()
+    for number in range(3):
+
+        class Answered(Noted):
+            def answer(self, head: bytes) -> None:
+                order.append(head.decode())
+
+        first_frames.add(Answered(lambda: order.append("begun")), b"%d" % number)
+    assert order == []
+    await asyncio.sleep(0)
+    assert order == ["0", "1", "2"]
+    await until(lambda: order == ["0", "1", "2", "begun", "begun", "begun"])
+
+
+@pytest.mark.gen_test
+async def test_one_that_sends_nothing_by_itself_begins_with_its_answer() -> None:
+    first_frames, order = FirstFrames(asyncio.get_running_loop()), list[str]()
+    one = Noted(lambda: order.append("begun"))
+    first_frames.add(one, HEAD, at_once=True)
+    await asyncio.sleep(0)
+    assert (one.answers, order) == ([HEAD], ["begun"])
+
+
+@pytest.mark.gen_test
+async def test_what_is_gathered_leaves_in_one_write_and_no_later_than_the_next_turn(
+    opening: type[Opening],
+) -> None:
+    line = opening()
+    await line.peer.frame()
+    await until(lambda: line.began == [True])
+    line.connection.gather()
+    line.connection.send(b"first")
+    line.connection.send(b"second")
+    with pytest.raises(BlockingIOError):
+        line.peer.sock.recv(1)
+    await asyncio.sleep(0)
+    assert line.peer.sock.recv(65536) == encode_text(b"first") + encode_text(b"second")
+    await line.peer.send(client_frame(Opcode.TEXT, b"third"))
+    await until(lambda: line.messages == [b"third"])
+
+
+@pytest.mark.gen_test
+async def test_a_close_drops_what_was_gathered(opening: type[Opening]) -> None:
+    line = opening()
+    await line.peer.frame()
+    await until(lambda: line.began == [True])
+    line.connection.gather()
+    line.connection.send(b"of a room")
+    line.connection.close(CloseCode.SESSION_REVOKED)
+    assert (await line.peer.event())["event"] == "closing"

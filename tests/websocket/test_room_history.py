@@ -12,7 +12,7 @@ import pytest
 from tests.support.nodes import channel, let_in, put_out
 from tests.support.server import Client, Usher, sign_up, usher
 from tests.support.talk import talking
-from tests.websocket.test_room_events import ann, bob, installation, socket_kind
+from tests.websocket.in_rooms import ann, bob, installation, socket_kind
 
 __all__ = ["ann", "bob", "installation", "socket_kind"]
 
