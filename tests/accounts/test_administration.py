@@ -11,7 +11,7 @@ from services.errors import (
     NotFound,
     Unauthenticated,
 )
-from tests.accounts.test_accounts import admins, counted, log_in, set_user, sign_up, two_nodes
+from tests.accounts.users import admins, counted, log_in, set_user, sign_up, two_nodes
 from tests.support.parts import (
     node,
     open_socket,

@@ -11,7 +11,7 @@ import pytest
 from services.bus.bus import id_order
 from services.bus.log_keys import EPOCH_KEY, log_key
 from services.rooms.rooms import Rooms
-from tests.bus.test_bus_redis import ROOM, Node, hang_up, node
+from tests.bus.nodes import ROOM, Node, hang_up, node
 from tests.support.members import RecordingMember, enter
 from tests.support.redis import RealRedis, until
 

@@ -6,7 +6,7 @@ import pytest
 
 from services.redis.store_redis import RedisStore
 from tests.bus.ears import received
-from tests.bus.test_bus_redis import ROOM, Node, node
+from tests.bus.nodes import ROOM, Node, node
 from tests.support.redis import RealRedis, redis_server, until
 
 __all__ = ["redis_server"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.client.test_usher_js_rooms import (
+from tests.client.rooms_in_node import (
     ROOM,
     back,
     message,

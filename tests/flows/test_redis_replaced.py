@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from services.bus.bus import id_order
-from tests.client.test_usher_js_rooms import listening, received
+from tests.client.rooms_in_node import listening, received
 from tests.support.node import Node
 from tests.support.nodes import Nodes, channel, let_in, nodes
 from tests.support.redis import until

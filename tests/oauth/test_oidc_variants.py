@@ -13,7 +13,7 @@ from services.oauth.errors import (
 from services.oauth.oidc import OidcProvider
 from services.secret import Secret
 from services.settings.providers import ClientAuth, OAuthProvider
-from tests.oauth.test_oidc import asked, many, op, refresh_token
+from tests.oauth.providers import asked, many, op, refresh_token
 from tests.support.oauth import (
     TENANT,
     client_of,

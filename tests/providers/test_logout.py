@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import peewee
 import pytest
 
 from services.composition.upkeep import Upkeep
@@ -16,78 +13,18 @@ from services.errors import DatabaseUnavailable, NotFound
 from services.oauth.errors import ProviderUnavailable
 from services.oauth.id_tokens import CLOCK_SKEW_SECONDS
 from services.providers import logout as provider_logout
-from services.providers.logout import GIVE_BACK_TRIES, LogoutRefused
-from services.providers.tokens import TokenSet
-from services.sessions.session_views import SignedIn
+from services.providers.logout import LogoutRefused
 from services.websocket.protocol import CloseCode
+from tests.providers.logouts import a_node, active, hear, op, over, rename, sign_in, two_nodes
 from tests.support.github import github
-from tests.support.oauth import (
-    NAME,
-    came_to,
-    finished,
-    hurried,
-    real_clock,
-    settings_of,
-    settings_of_github,
-)
-from tests.support.parts import Parts, node, open_socket, session_row, settings_of_tests
+from tests.support.oauth import NAME, real_clock, settings_of_github
+from tests.support.parts import node, open_socket, settings_of_tests
 from tests.support.provider import LEFT_OUT, Provider, provider
-from tests.support.redis import RealRedis, redis_server, until, within
+from tests.support.redis import RealRedis, redis_server, within
 
-__all__ = ["redis_server"]
+__all__ = ["op", "redis_server"]
+
 BACK = "https://usher.example/"
-
-
-@pytest.fixture
-def op() -> Iterator[Provider]:
-    with provider() as running:
-        yield running
-
-
-@asynccontextmanager
-async def a_node(database_url: str, *ops: Provider) -> AsyncIterator[Parts]:
-    names = (NAME, "second")[: len(ops)]
-    rows = (settings_of(op, name) for op, name in zip(ops, names, strict=True))
-    shared = settings_of_tests(*rows)
-    async with node(database_url, clock=real_clock(), settings=shared) as parts:
-        yield parts
-
-
-@asynccontextmanager
-async def two_nodes(
-    database_url: str, op: Provider, redis: RealRedis | None = None
-) -> AsyncIterator[tuple[Parts, Parts]]:
-    shared = settings_of_tests(settings_of(op))
-    async with (
-        node(database_url, redis, real_clock(), settings=shared) as here,
-        node(database_url, redis, here.clock, settings=shared, name="other") as there,
-    ):
-        yield here, there
-
-
-async def sign_in(parts: Parts, name: str = NAME) -> SignedIn:
-    done = await finished(parts, await came_to(parts, name))
-    assert done.signed_in is not None
-    return done.signed_in
-
-
-async def hear(parts: Parts, token: str, name: str = NAME) -> int:
-    return await parts.oauth.logout.receive(name, token)
-
-
-async def over(parts: Parts, who: SignedIn) -> str | None:
-    row = await parts.database.run(session_row, who.claims.sid)
-    reason: str | None = row["end_reason"]
-    return reason
-
-
-async def active(parts: Parts, *all_: SignedIn) -> list[bool]:
-    return [await over(parts, one) is None for one in all_]
-
-
-def rename(db: peewee.Database, who: SignedIn, sid: str | None) -> None:
-    table: Any = peewee.Table("login_sessions", ("id", "provider_sid")).bind(db)
-    table.update(provider_sid=sid).where(table.id == who.claims.sid).execute()
 
 
 # ---- hearing of it -------------------------------------------------------------------------
@@ -348,126 +285,3 @@ async def test_an_error_of_the_provider_prevents_no_sign_out(
         url = await within(fresh.oauth.logout.end_session_url(ada.claims.sid, BACK), 5.0)
         assert url is None
         op.behave()
-
-
-# ---- giving tokens back --------------------------------------------------------------------
-
-
-async def taken(parts: Parts, who: SignedIn) -> list[TokenSet]:
-    return await parts.database.run(parts.oauth.tokens.take, who.user.id)
-
-
-def given_back(parts: Parts, outcome: str) -> float:
-    return parts.count("usher_oauth_given_back_total", outcome=outcome)
-
-
-@pytest.mark.gen_test
-async def test_tokens_are_revoked_in_the_background(database_url: str, op: Provider) -> None:
-    async with a_node(database_url, op) as parts:
-        ada = await sign_in(parts)
-        await sign_in(parts)
-        op.misbehave(revoke="held")
-        parts.oauth.logout.give_back(await taken(parts, ada))
-        await until(lambda: op.count("revoke") == 2)
-        assert given_back(parts, "done") == 0
-        op.behave()
-        await until(lambda: given_back(parts, "done") == 2)
-        assert {token for token, _ in op.revoked} == set(op.given_refresh_tokens)
-        await until(lambda: not parts.oauth.logout._giving_back)
-
-
-@pytest.mark.gen_test
-async def test_deleting_an_account_revokes_its_provider_tokens(
-    database_url: str, op: Provider
-) -> None:
-    async with a_node(database_url, op) as parts:
-        await parts.user("Root", "admin")
-        ada = await sign_in(parts)
-        await parts.administration.delete(ada.user.id)
-        await until(lambda: len(op.revoked) == 1)
-        assert op.revoked == [(op.given_refresh_tokens[-1], "refresh_token")]
-
-
-@pytest.mark.gen_test
-@pytest.mark.parametrize("fault", ["http_500", "closes", "held", "redirect_elsewhere"])
-async def test_a_provider_that_errs_is_asked_again(
-    database_url: str, op: Provider, fault: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(provider_logout, "GIVE_BACK_AGAIN_SECONDS", 0.05)
-    async with a_node(database_url, op) as parts:
-        ada = await sign_in(parts)
-        op.misbehave(revoke=fault, times=2)
-        with hurried(fault):
-            parts.oauth.logout.give_back(await taken(parts, ada))
-            await until(lambda: op.count("revoke") == 3)
-        await until(lambda: given_back(parts, "done") == 1)
-        assert op.count("revoke") == 3
-        assert op.elsewhere.requests == []
-        op.behave()
-
-
-@pytest.mark.gen_test
-async def test_and_is_left_alone_in_the_end(
-    database_url: str, op: Provider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(provider_logout, "GIVE_BACK_AGAIN_SECONDS", 0.01)
-    async with a_node(database_url, op) as parts:
-        ada = await sign_in(parts)
-        op.misbehave(revoke="http_503")
-        parts.oauth.logout.give_back(await taken(parts, ada))
-        await until(lambda: given_back(parts, "failed") == 1)
-        assert op.count("revoke") == GIVE_BACK_TRIES
-
-
-@pytest.mark.gen_test
-async def test_more_than_can_be_given_back_are_dropped_and_counted(
-    database_url: str, op: Provider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(provider_logout, "MAX_GIVING_BACK", 3)
-    async with a_node(database_url, op) as parts:
-        ada = await sign_in(parts)
-        (one,) = await taken(parts, ada)
-        op.misbehave(revoke="held")
-        parts.oauth.logout.give_back([one] * 5)
-        assert given_back(parts, "dropped") == 2
-        op.behave()
-        await until(lambda: given_back(parts, "done") == 3)
-
-
-@pytest.mark.gen_test
-async def test_what_a_provider_gave_that_is_set_no_more_is_forgotten(
-    database_url: str, op: Provider
-) -> None:
-    async with a_node(database_url, op) as parts:
-        ada = await sign_in(parts)
-        sets = await taken(parts, ada)
-    async with node(database_url, clock=real_clock()) as without:
-        without.oauth.logout.give_back(sets)
-        assert not without.oauth.logout._giving_back
-
-
-@pytest.mark.gen_test
-async def test_closing_waits_for_no_provider(database_url: str, op: Provider) -> None:
-    async with a_node(database_url, op) as parts:
-        ada = await sign_in(parts)
-        op.misbehave(revoke="held")
-        parts.oauth.logout.give_back(await taken(parts, ada))
-        await until(lambda: op.count("revoke") == 1)
-        await within(parts.oauth.logout.close(), 5.0)
-        assert not parts.oauth.logout._giving_back
-        op.behave()
-
-
-@pytest.mark.gen_test
-async def test_nothing_counts_as_given_back_where_nothing_was_sent(
-    database_url: str, op: Provider
-) -> None:
-    op.misbehave(discovery="no_revocation")
-    async with a_node(database_url, op) as parts:
-        who = await sign_in(parts)
-        sets = await parts.database.run(parts.oauth.tokens.take, who.user.id)
-        assert len(sets) == 1
-        parts.oauth.logout.give_back(sets)
-        await until(lambda: not parts.oauth.logout._giving_back)
-        assert op.count("revoke") == 0
-        assert [given_back(parts, outcome) for outcome in ("done", "failed", "dropped")] == [0] * 3

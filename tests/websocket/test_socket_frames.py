@@ -21,7 +21,7 @@ from tests.support.raw import (
     joined,
 )
 from tests.support.server import Client, Usher
-from tests.websocket.test_socket import KIB, ada, ends, installation, refusal
+from tests.websocket.sockets import KIB, ada, ends, installation, refusal
 
 __all__ = ["ada", "installation"]
 

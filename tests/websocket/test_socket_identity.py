@@ -20,7 +20,7 @@ from tests.support.raw import (
     joined,
 )
 from tests.support.server import Client, Usher, log_in, new_token, sign_up, wait_until
-from tests.websocket.test_socket import ada, ben, ends, hasty, installation, join_frame, refusal
+from tests.websocket.sockets import ada, ben, ends, hasty, installation, join_frame, refusal
 
 __all__ = ["ada", "ben", "hasty", "installation"]
 
