@@ -212,6 +212,11 @@ def hide_tokens(db: peewee.Database, sid: str, until: float) -> None:
 
 def touch(db: peewee.Database, seen: dict[str, float]) -> None:
     """Record when sessions were last seen: `sid` to epoch seconds. A newer time stays."""
-    for sid, at in seen.items():
-        newer = (LoginSession.id == sid) & (LoginSession.last_seen_at < at)
-        LoginSession.update({LoginSession.last_seen_at: at}).where(newer).execute(db)
+    if not seen:
+        return
+    # In one statement: each takes a turn of the loop, and others wait for SQLite meanwhile.
+    times = [(sid, peewee.Cast(at, "DOUBLE PRECISION")) for sid, at in seen.items()]
+    new: Any = peewee.ValuesList(times, alias="new")
+    newer = (LoginSession.id == new.c.column1) & (LoginSession.last_seen_at < new.c.column2)
+    update = LoginSession.update({LoginSession.last_seen_at: new.c.column2})
+    update.from_(new).where(newer).execute(db)

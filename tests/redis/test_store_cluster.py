@@ -341,6 +341,28 @@ def test_a_cluster_that_is_not_there_is_not_available_and_blocks_nothing() -> No
     run(work())
 
 
+def test_a_cluster_is_nearly_full_if_one_of_its_masters_is(three: Cluster) -> None:
+    async def work(master: Server) -> None:
+        async with connected(three.url) as store:
+
+            def is_known() -> bool:
+                store.look_at_memory()
+                return store.nearly_full
+
+            store.look_at_memory()
+            await store.call(("PING",))
+            assert (store.nearly_full, store.memory_share) == (False, 0.0)
+            lines = master.ask("INFO", "memory").split(b"\r\n")
+            used = next(x for x in lines if x.startswith(b"used_memory:")).partition(b":")[2]
+            master.ask("CONFIG", "SET", "maxmemory", int(int(used) / 0.94))
+            await until(is_known)
+            assert store.memory_share > 0.9
+            master.ask("CONFIG", "SET", "maxmemory", 0)
+            await until(lambda: not is_known())
+
+    run(work(three.masters[1]))
+
+
 def test_closing_fails_what_waits(three: Cluster) -> None:
     async def work() -> None:
         async with connected(three.url) as store:

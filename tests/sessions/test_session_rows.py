@@ -17,7 +17,7 @@ from services.composition.upkeep import Upkeep
 from services.errors import Unauthenticated
 from services.sessions.admission import Identity
 from services.sessions.login_sessions import SESSION_LIMIT
-from services.sessions.session_rows import BATCH
+from services.sessions.session_rows import BATCH, touch
 from services.sessions.session_views import SignedIn
 from tests.support.parts import (
     Parts,
@@ -240,6 +240,27 @@ async def test_when_and_why_they_ended_is_filled_in_batch_by_batch(database_url:
             ]
         )
         assert open_ == [newer.claims.sid]
+
+
+# ---- last seen -----------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_when_many_sessions_were_last_seen_is_one_statement(database_url: str) -> None:
+    async with node(database_url) as parts:
+        user = await parts.user()
+        sids = [(await parts.signed_in(user)).claims.sid for _ in range(3)]
+        seen = {sid: parts.clock() + 1 + number for number, sid in enumerate(sids)}
+
+        def record(db: peewee.Database) -> int:
+            with counted(db) as statements:
+                touch(db, seen)
+                touch(db, {})
+            return len(statements)
+
+        assert await parts.database.run(record) == 1
+        rows = await parts.login_sessions.active(user)
+        assert {row.id: row.last_seen_at for row in rows} == seen
 
 
 # ---- the limit -----------------------------------------------------------------------------

@@ -164,6 +164,9 @@ class RealRedis:
 
     def use(self, share: float) -> None:
         """From now on, what it uses is this share of the memory that it may use."""
+        if not self.ask("EXISTS", "filler"):  # connections are little beside it
+            self.ask("CONFIG", "SET", "maxmemory", 0)
+            self.ask("SETRANGE", "filler", 20_000_000, "x")
         self.ask("CONFIG", "SET", "maxmemory", int(self.memory_used() / share))
 
     def memory_used(self) -> int:
@@ -175,6 +178,7 @@ class RealRedis:
         """It takes everything again."""
         self.ask("REPLICAOF", "NO", "ONE")
         self.ask("CONFIG", "SET", "maxmemory", "0")
+        self.ask("DEL", "filler")
         self.ask("ACL", "SETUSER", "default", "+@all")
         self.ask("CONFIG", "SET", "save", "")
         if (self.folder / "dump.rdb").is_dir():
