@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -24,6 +25,7 @@ from handlers.routes import API_ROUTES
 from services.settings import settings
 from services.settings.table import SETTINGS
 from tests.support.databases import kinds
+from tests.support.redis import RealRedis
 from tests.support.server import PATIENCE, ROOT, Usher, free_port, usher, wait_until
 
 database_kind = kinds("sqlite")
@@ -206,6 +208,19 @@ def test_compose_publishes_no_store_and_only_to_this_machine() -> None:
         assert "ports" not in services[name]
         assert services[name]["networks"] == ["stores"]
     assert COMPOSE["networks"]["stores"]["internal"] is True
+
+
+def test_the_redis_of_compose_has_a_limit_and_evicts_nothing() -> None:
+    # As Compose reads it: ${NAME:-default}.
+    words = [re.sub(r"\$\{\w+:-(.*)\}", r"\1", x) for x in COMPOSE["services"]["redis"]["command"]]
+    assert words[0] == "redis-server"
+    redis = RealRedis(*words[1:])
+    try:
+        assert redis.ask("CONFIG", "GET", "maxmemory")[1] == b"%d" % 1024**3
+        assert redis.ask("CONFIG", "GET", "maxmemory-policy")[1] == b"noeviction"
+        assert redis.ask("CONFIG", "GET", "appendonly")[1] == b"yes"
+    finally:
+        redis.close()
 
 
 def test_compose_names_only_settings_secrets_and_volumes_that_exist() -> None:

@@ -19,7 +19,10 @@ from tests.grants.test_open_channels import (
 )
 from tests.grants.test_shared import ask
 from tests.rooms.test_access import MoodyChannels
+from tests.support.databases import kinds, slow
 from tests.support.parts import open_socket
+
+database_kind = kinds("sqlite", slow("postgresql"))
 
 
 @pytest.mark.gen_test
