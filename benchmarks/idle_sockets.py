@@ -7,8 +7,9 @@
 benchmarks/guest/idle_sockets.sh runs it where that limit cannot be raised.
 
 Each socket is of another person, and a channel has 50 of them, who join one after the other. They
-come from as many addresses of 127.0.0.0/8 as it takes, 20,000 from each. A server's memory is its resident set before and after,
-divided by the sockets; that of Redis by itself. Kernel buffers are in neither.
+come from as many addresses of 127.0.0.0/8 as it takes, 20,000 from each. A server's memory is its
+resident set before and after, divided by the sockets; that of Redis by itself. Kernel buffers are
+in neither.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ def test_shellcheck_finds_nothing_in_a_script_of_the_guest(name: str) -> None:
 
 def test_the_clock_of_a_guest_goes_at_a_fraction_of_the_speed(tmp_path: Path) -> None:
     library = tmp_path / "slow_clock.so"
-    compile_ = [program("gcc"), "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", library]
-    subprocess.run([*compile_, GUEST / "slow_clock.c"], check=True)
+    flags = ("-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
+    subprocess.run([program("gcc"), *flags, "-o", library, GUEST / "slow_clock.c"], check=True)
     slowed = {**os.environ, "LD_PRELOAD": os.fspath(library), "SLOW_CLOCK": str(FACTOR)}
     done = subprocess.run(
         [sys.executable, "-c", READINGS], env=slowed, capture_output=True, text=True, check=True
