@@ -111,7 +111,8 @@ class Bus(Protocol):
 
         Returns:
             An awaitable of the message's id. While the backend is nearly full, a message with a
-            sender is sent, and only counted in the log: windows with it are not complete.
+            sender replaces the sender's oldest ones in the room. Where these are too few, it is
+            sent, and only counted in the log: windows with it are not complete.
 
         Raises:
             StoreUnavailable: when awaited; the message may or may not have been appended.

@@ -19,12 +19,13 @@ from services.bus.log_keys import (
     EPOCH_MS,
     channel,
     count_key,
+    freed_key,
     large_key,
     log_key,
     sender_key,
     touch_key,
 )
-from services.bus.log_scripts import COUNT, COUNT_LATE, KEEP, KEEP_LATE
+from services.bus.log_scripts import KEEP, KEEP_IN_PLACE, KEEP_IN_PLACE_LATE, KEEP_LATE
 from services.bus.subscription import Subscription
 from services.errors import StoreUnavailable
 from services.event_loop.loop_watch import LoopWatch, never_stalled
@@ -120,23 +121,25 @@ class RedisBus:
 
     def keep(self, room: str, body: bytes, sender: str = "") -> Awaitable[str]:
         keys = [log_key(room), count_key(room), channel(room)]
-        # Messages between nodes have no sender, and are always kept.
         self._unseen += len(body)
         if self._unseen > UNSEEN_BYTES:
             self._unseen = 0
             self._store.look_at_memory()
-        counts_only = bool(sender) and self._store.nearly_full
-        if sender and not counts_only:
+        # Messages between nodes have no sender, and are always kept.
+        in_place = bool(sender) and self._store.nearly_full
+        if sender:
             keys.append(sender_key(room, sender))
+            if in_place:
+                keys.append(freed_key(room, sender))
             if len(body) > LARGE_BYTES:
                 keys.append(large_key(room, sender))
         share = max(1, self._keep_messages // 2)
         limits = self._keep_messages, self._keep_ms, body, share, self._sender_bytes
         known_ms = 0 if self.in_time else self._log_clock.now_ms()
         if not known_ms:
-            script = COUNT if counts_only else KEEP
+            script = KEEP_IN_PLACE if in_place else KEEP
             return _id_in(self._store.call(("EVAL", script, len(keys), *keys, *limits)))
-        script = COUNT_LATE if counts_only else KEEP_LATE
+        script = KEEP_IN_PLACE_LATE if in_place else KEEP_LATE
         late = (*limits, known_ms, TOLERANCE_MS)
         return _id_in(self._store.call(("EVAL", script, len(keys), *keys, *late)))
 

@@ -27,6 +27,12 @@ def large_key(room: str, sender: str) -> str:
     return f"usher:{{{room}}}:large:{sender}"
 
 
+def freed_key(room: str, sender: str) -> str:
+    """Bytes of one sender's removed messages that the sender's next ones may take, while Redis is
+    nearly full."""
+    return f"usher:{{{room}}}:freed:{sender}"
+
+
 def touch_key(room: str) -> str:
     """A key written to check that Redis accepts writes to the room's log, in the same slot."""
     return f"usher:{{{room}}}:touched"

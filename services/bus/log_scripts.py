@@ -61,18 +61,57 @@ if floor - (t[1] * 1000 + math.floor(t[2] / 1000)) > tonumber(ARGV[7]) then
   if tonumber(ms) >= floor then own_id = string.format('%s-%.0f', ms, number + 1) end
 end
 """ + KEEP.replace("'*'", "own_id")
-# The same without the text, for a Redis that is nearly full: the entry shows that messages are
-# missing. It takes the place of one before it, so the log does not grow, and nobody's messages are
-# displaced. Issued without the sender's keys, which would grow too.
-_REPLACED = """
+# The same for a Redis that is nearly full, where logs must not grow. A message takes the bytes of
+# its sender's oldest ones, a large one those of large ones (KEYS[6]); KEYS[5] has what is left of
+# them for the next. If they are too few, only an entry without the text is added, which shows that
+# a message is missing. The next entry takes its place, whose number shows the same. So nobody's
+# messages are displaced by others.
+_MAKE_ROOM = """
+local freed = tonumber(redis.call('GET', KEYS[5]) or '0')
+for _ = 1, 1000 do  -- many may have been trimmed
+  if freed >= #ARGV[3] then break end
+  local oldest, first
+  if KEYS[6] then
+    first = redis.call('XRANGE', KEYS[6], '-', '+', 'COUNT', 1)[1]
+    if first then
+      oldest = first[2][2]
+      redis.call('XDEL', KEYS[6], first[1])
+    end
+  else
+    oldest = redis.call('LPOP', KEYS[4])
+  end
+  if not oldest then break end
+  local entry = redis.call('XRANGE', KEYS[1], oldest, oldest)[1]
+  if entry and #entry[2] > 2 then
+    freed = freed + #entry[2][4]
+    redis.call('XDEL', KEYS[1], oldest)
+  end
+end
+local keeps = freed >= #ARGV[3]
+if keeps then freed = freed - #ARGV[3] end
+if freed > 0 then
+  redis.call('SET', KEYS[5], string.format('%.0f', freed), 'PX', ARGV[2])
+else
+  redis.call('DEL', KEYS[5])
+end
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 if newest and #newest[2] == 2 then redis.call('XDEL', KEYS[1], newest[1]) end
+local id
+if keeps then
+  id = ADD_TEXT
+else
+  id = ADD_NOTHING
+end
 """
 
 
-def _counting(script: str) -> str:
-    add = "local id = redis.call('XADD'"
-    return script.replace(add, _REPLACED + add).replace(", 'm', ARGV[3])", ")")
+def _in_place(script: str) -> str:
+    line = next(line for line in script.splitlines() if line.startswith("local id = "))
+    add = line.removeprefix("local id = ")
+    make_room = _MAKE_ROOM.replace("ADD_TEXT", add)
+    make_room = make_room.replace("ADD_NOTHING", add.replace(", 'm', ARGV[3])", ")"))
+    script = script.replace("KEYS[5]", "KEYS[6]").replace("if KEYS[", "if keeps and KEYS[")
+    return script.replace(line, make_room)
 
 
-COUNT, COUNT_LATE = _counting(KEEP), _counting(KEEP_LATE)
+KEEP_IN_PLACE, KEEP_IN_PLACE_LATE = _in_place(KEEP), _in_place(KEEP_LATE)

@@ -78,13 +78,13 @@ class MemoryUse:
         if is_now:
             log.warning(
                 "Redis is nearly full: %d %% of its maxmemory of %d MiB are used. Messages are "
-                "delivered, but not kept in the history, until it is below %d %%",
+                "delivered, but histories do not grow until it is below %d %%",
                 self.share * 100,
                 most >> 20,
                 EASED * 100,
             )
         else:
-            log.info("Redis has memory again: messages are kept in the history")
+            log.info("Redis has memory again: histories may grow")
 
     def _look_at_policy(self, policy: str) -> None:
         if policy not in (self._policy, NO_EVICTION):

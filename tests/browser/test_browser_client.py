@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, expect
 
+from tests.support.http_servers import Silent, serving
 from tests.support.js_package import SOURCE
 from tests.support.provider import Provider, provider
 from tests.support.server import PASSWORD, Usher, address, free_port, sign_up, usher
@@ -28,7 +28,7 @@ SIGN_IN = "([email, password]) => usher.signIn({ email, password }).catch(({ cod
 CONNECT = "async () => (await usher.connect()).user.id"
 
 
-class _Site(BaseHTTPRequestHandler):
+class _Site(Silent, BaseHTTPRequestHandler):
     page = ""
 
     def do_GET(self) -> None:
@@ -37,23 +37,13 @@ class _Site(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(self.page.encode() if self.path == "/example" else b"<!doctype html>")
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the base class's name
-        """Silent."""
-
 
 @contextmanager
 def site(page: str) -> Iterator[int]:
     """Somebody's web server. Its port: `localhost` and `127.0.0.1` are two sites."""
     handler = type("Site", (_Site,), {"page": page})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(handler) as port:
+        yield port
 
 
 class Place:

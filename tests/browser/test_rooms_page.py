@@ -34,6 +34,15 @@ def add(page: Page, email: str) -> None:
     dialog.get_by_role("button", name="Close").click()
 
 
+def two_in(visit: Visit, name: str) -> tuple[Page, Tab]:
+    """Two people of a room: one has made it and is in it, the other is at the rooms."""
+    one, other = visit(), visit()
+    page = opened(one.arrive("/#/rooms"), name)
+    tab = other.arrive("/#/rooms")
+    add(page, other.email)
+    return page, tab
+
+
 def say(page: Page, name: str, text: str) -> None:
     page.get_by_label(f"Message to {name}").fill(text)
     page.keyboard.press("Enter")
@@ -41,10 +50,7 @@ def say(page: Page, name: str, text: str) -> None:
 
 
 def test_two_people_talk_see_each_other_and_what_is_unread(visit: Visit) -> None:
-    one, other = visit(), visit()
-    ada = opened(one.arrive("/#/rooms"), "Kitchen")
-    grace = other.arrive("/#/rooms")
-    add(ada, other.email)
+    ada, grace = two_in(visit, "Kitchen")
     link = grace.at("#room-list a", "Kitchen")
     link.click()
     expect(ada.get_by_role("list", name="Here").get_by_role("listitem")).to_have_count(2)
@@ -100,10 +106,7 @@ def test_what_is_sent_before_the_answer_to_the_one_before_is_sent_after_it(visit
 def test_unread_messages_are_counted_until_their_room_is_opened(
     visit: Visit,
 ) -> None:
-    one, other = visit(), visit()
-    ada = opened(one.arrive("/#/rooms"), "Attic")
-    grace = other.arrive("/#/rooms")
-    add(ada, other.email)
+    ada, grace = two_in(visit, "Attic")
     opened(grace, "Zoo")
     say(ada, "Attic", "One")
     say(ada, "Attic", "Two")
@@ -117,10 +120,7 @@ def test_unread_messages_are_counted_until_their_room_is_opened(
 def test_a_room_is_opened_though_a_message_comes_to_another_during_the_press(
     visit: Visit,
 ) -> None:
-    one, other = visit(), visit()
-    ada = opened(one.arrive("/#/rooms"), "Yard")
-    grace = other.arrive("/#/rooms")
-    add(ada, other.email)
+    ada, grace = two_in(visit, "Yard")
     opened(grace, "Attic")
     opened(grace, "Zoo")
     with pressing(grace.at("#room-list a", "Attic")):
@@ -165,10 +165,7 @@ def test_a_member_is_removed_though_another_goes_during_the_press(visit: Visit) 
 def test_what_was_said_while_the_line_was_down_comes_and_is_counted(
     visit: Visit,
 ) -> None:
-    one, other = visit(), visit()
-    ada = opened(one.arrive("/#/rooms"), "Cellar")
-    grace = other.arrive("/#/rooms")
-    add(ada, other.email)
+    ada, grace = two_in(visit, "Cellar")
     grace.at("#room-list a", "Cellar").click()
     expect(ada.get_by_role("list", name="Here").get_by_role("listitem")).to_have_count(2)
     grace.toggle_socket()
@@ -182,10 +179,7 @@ def test_what_was_said_while_the_line_was_down_comes_and_is_counted(
 
 
 def test_rights_are_given_and_taken_and_a_member_leaves(visit: Visit) -> None:
-    one, other = visit(), visit()
-    ada = opened(one.arrive("/#/rooms"), "Hall")
-    grace = other.arrive("/#/rooms")
-    add(ada, other.email)
+    ada, grace = two_in(visit, "Hall")
     grace.at("#room-list a", "Hall").click()
     ada.get_by_role("button", name="People and settings").click()
     with ada.expect_response(lambda answer: answer.request.method == "PUT") as given:

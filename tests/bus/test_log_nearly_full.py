@@ -1,9 +1,13 @@
-"""A log in a Redis that is nearly full: messages are delivered, and only counted."""
+"""A log in a Redis that is nearly full: messages are delivered, and the log does not grow."""
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
+from services.bus.bus import id_order
+from services.bus.log_scripts import KEEP_IN_PLACE_LATE, KEEP_LATE
 from services.redis.store_redis import RedisStore
 from tests.bus.ears import received
 from tests.bus.nodes import ROOM, Node, node
@@ -59,6 +63,82 @@ async def test_what_is_said_is_heard_everywhere_and_the_log_does_not_grow(
         assert await texts(a, last) == ([], True)
         window = await b.bus.read_behind(ROOM, first, 10)
         assert ([m.body for m in window.messages], window.complete) == ([b"last"], False)
+
+
+@pytest.mark.parametrize("size", [100, 5000])
+@pytest.mark.gen_test
+async def test_a_message_takes_the_place_of_its_senders_oldest(
+    redis_server: RealRedis, size: int
+) -> None:
+    def text(words: str) -> bytes:
+        return words.encode().ljust(size, b".")
+
+    async with node(redis_server) as a:
+        for number in range(3):
+            await a.bus.keep(ROOM, text(f"ada {number}"), "ada")
+            await a.bus.keep(ROOM, text(f"ben {number}"), "ben")
+        redis_server.use(0.93)
+        await look(a.store, nearly_full=True)
+        before = memory_of(redis_server)
+        for number in range(3, 500):
+            await a.bus.keep(ROOM, text(f"ada {number}"), "ada")
+            await a.bus.keep(ROOM, text("flood"), f"newcomer {number}")
+        # Redis frees memory by nodes of 4 KiB.
+        assert memory_of(redis_server) < before + 3 * size + 2 * 4096
+        redis_server.ask("CONFIG", "SET", "maxmemory", 0)
+        await look(a.store, nearly_full=False)
+        found, complete = await texts(a)
+        assert found == [
+            *(text(f"ben {number}") for number in range(3)),
+            *(text(f"ada {number}") for number in range(497, 500)),
+        ]
+        assert not complete
+        await a.bus.keep(ROOM, text("after"), "newcomer")
+        assert (await texts(a))[0][-1] == text("after")
+
+
+@pytest.mark.gen_test
+async def test_messages_of_any_size_take_all_the_bytes_of_earlier_ones_and_no_more(
+    redis_server: RealRedis,
+) -> None:
+    random = Random(20)
+    async with node(redis_server) as a:
+        for _ in range(50):
+            await say(a, b"x" * random.randint(1, 500))
+        redis_server.use(0.93)
+        await look(a.store, nearly_full=True)
+        before = len(b"".join(await whole(a)))
+        for _ in range(1000):
+            await say(a, b"y" * random.randint(1, 500))
+        after = len(b"".join(await whole(a)))
+        assert before - 500 < after <= before
+
+
+@pytest.mark.gen_test
+async def test_ids_increase_with_a_clock_that_is_behind(redis_server: RealRedis) -> None:
+    ahead = (int(redis_server.ask("TIME")[0]) + 3600) * 1000
+    keys = ["log", "count", "said", "by", "freed"]
+    ids = []
+    said = ("one", "two", "much longer than the one before it", "six")
+    for script, before in ((KEEP_LATE, 4), (KEEP_IN_PLACE_LATE, 5)):
+        for text in said:
+            limits = 1000, 3_600_000, text, 500, 1_000_000, ahead, 1000
+            kept = redis_server.ask("EVAL", script, before, *keys[:before], *limits)
+            ids.append(id_order(kept.decode()))
+    assert ids == sorted(set(ids))
+    assert ids[0] == (ahead, 0)
+    left = [fields[3] for _, fields in redis_server.ask("XRANGE", "log", "-", "+")]
+    assert left[-1] == b"six"
+    assert sum(map(len, left)) <= sum(map(len, said))
+
+
+async def whole(node: Node) -> list[bytes]:
+    return [message.body for message in (await node.bus.read(ROOM, None, 1000)).messages]
+
+
+def memory_of(redis: RealRedis) -> int:
+    keys = redis.ask("KEYS", f"usher:{{{ROOM}}}:*")
+    return sum(redis.ask("MEMORY", "USAGE", key, "SAMPLES", 0) for key in keys)
 
 
 @pytest.mark.gen_test

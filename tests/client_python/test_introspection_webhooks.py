@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from tests.client_python.conftest import Run
+from tests.support.http_servers import Silent, serving
 from tests.support.server import PATIENCE, sign_up, usher
 from usher_client.backend import Introspection, WebhookRefused, verify_webhook
 
@@ -22,25 +22,15 @@ def receiver() -> Iterator[tuple[str, queue.Queue[Delivery]]]:
     """Keeps what is delivered; returns its address and where that is."""
     came: queue.Queue[Delivery] = queue.Queue()
 
-    class Receiver(BaseHTTPRequestHandler):
+    class Receiver(Silent, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             came.put((dict(self.headers.items()), body))
             self.send_response(204)
             self.end_headers()
 
-        def log_message(self, *_: Any) -> None:
-            """Silence."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/hooks", came
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(PATIENCE)
+    with serving(Receiver) as port:
+        yield f"http://127.0.0.1:{port}/hooks", came
 
 
 def test_a_logout_empties_the_memory_before_its_time(run: Run[Any]) -> None:

@@ -7,9 +7,8 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -17,6 +16,7 @@ import pytest
 
 from conformance.command import main
 from conformance.table import CASES
+from tests.support.http_servers import Silent, serving
 from tests.support.server import ROOT, free_port, usher
 
 GUIDE = (ROOT / "docs" / "conformance.md").read_text("utf-8")
@@ -72,7 +72,7 @@ def hollow() -> Iterator[str]:
     """The URL of a server that refuses strangers as the contract says, and has nothing else; at
     /fresh, it has no account yet."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Silent, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             me = self.path in {"/api/auth/me", "/fresh/api/auth/me"}
             body = {"status": 401, "title": "No.", "code": "unauthenticated"} if me else {}
@@ -94,15 +94,8 @@ def hollow() -> Iterator[str]:
             else:
                 self.do_GET()
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with serving(Handler) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_the_command_writes_both_reports_and_ends_with_1(

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import pytest
 
-from tests.support.asking_proxies import caddy
 from tests.support.examples import running_example
 from tests.support.proxies import find
 from tests.support.server import Client, Usher, free_port, sign_up
@@ -16,7 +15,7 @@ from tests.support.server import Client, Usher, free_port, sign_up
 
 @pytest.mark.parametrize("kind", ["caddy", "nginx"])
 def test_the_app_gets_the_caller_without_any_code_for_usher(kind: str, tmp_path: Path) -> None:
-    _ = find("nginx") if kind == "nginx" else caddy()
+    _ = find(kind)
     ports = [str(free_port()) for _ in range(3)]
     options = (kind, "--ports", *ports, "--data-dir", str(tmp_path / "data"))
     with running_example("examples/proxy/run.py", *options, ready="then open the app") as said:

@@ -12,10 +12,10 @@ from typing import cast
 import pytest
 from websockets import InvalidStatus
 
-from tests.support.asking_proxies import caddy, front
+from tests.support.asking_proxies import front
 from tests.support.http2 import Http2Socket
 from tests.support.nodes import Nodes, again, nodes
-from tests.support.proxies import Front, front_url, trusting
+from tests.support.proxies import Front, find, front_url, trusting
 from tests.support.redis_forms import certificate
 from tests.support.server import Client, Usher, bearer, close_code, connect, event, free_port
 from tests.support.tools import find_program
@@ -80,7 +80,7 @@ def proxy(
     """A proxy with TLS and HTTP/2 before two nodes, on its file of docs/proxies."""
     port = free_port()
     if kind == "caddy":
-        _ = caddy()
+        _ = find("caddy")
         with front("caddy", port, two[0].port, two[1].port, _caddy(port, two, tls, failover)):
             yield Through(port)
         return

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.byte_proxies import FORGED, Front, running, seen_from
+from tests.support.byte_proxies import FORGED, Front, seen_from
+from tests.support.programs import listening
 from tests.support.proxies import OTHER_CLIENT, trusting
 from tests.support.raw import quiet_usher
 from tests.support.redis_forms import certificate
@@ -86,7 +87,7 @@ def terminator(kind: str, line: str, node: Usher, pem: Path) -> Iterator[Front]:
     command: list[Any] = [program, f"--config={file}"] if kind == "hitch" else [program, file]
     if kind == "hitch" and os.geteuid() == 0:
         command += ["--user=nobody"]  # it does not run as root
-    with running(command, pem.parent / "output.log", [front.port]):
+    with listening(command, pem.parent / "output.log", [front.port]):
         yield front
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.databases import kinds
 from tests.support.node import run_script
+from tests.support.one_provider import new_user
 from tests.support.path_prefix import (
     FILES,
     KEPT,
@@ -62,12 +63,7 @@ class Place:
 @pytest.fixture(scope="module")
 def op() -> Iterator[Provider]:
     with provider() as running:
-        running.user = {
-            "sub": address(),
-            "email": address(),
-            "email_verified": True,
-            "name": "Ada Lovelace",
-        }
+        new_user(running)
         yield running
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from services.storage.encryption import generate_key
-from tests.support.asking_proxies import Front, app, caddy, front, reload
+from tests.support.asking_proxies import Front, app, front, reload
 from tests.support.databases import empty_database, kinds
 from tests.support.proxies import find
 from tests.support.redis import RealRedis
@@ -67,7 +67,7 @@ def place(
     request: pytest.FixtureRequest, database_kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
     kind, port = request.param, free_port()
-    _ = find("nginx") if kind == "nginx" else caddy()
+    _ = find(kind)
     url = f"http://127.0.0.1:{port}"
     with ExitStack() as stack:
         redis = RealRedis()

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.byte_proxies import FORGED, Front, listed, running, seen_from, signing_up
+from tests.support.byte_proxies import FORGED, Front, listed, seen_from, signing_up
+from tests.support.programs import listening
 from tests.support.proxies import OTHER_CLIENT, OUTER_PROXY, find, post_from, trusting
 from tests.support.raw import handshake, quiet_usher
 from tests.support.redis_forms import certificate
@@ -112,7 +113,7 @@ def place() -> Iterator[Place]:
         command = [program, "-db", "-f", folder / "haproxy.cfg"]
         ports = [front.port for name, front in fronts.items() if "unix" not in name]
         log = folder / "output.log"
-        stack.enter_context(running(command, log, ports))
+        stack.enter_context(listening(command, log, ports))
         yield Place(nodes, fronts, folder, log)
 
 

@@ -14,6 +14,7 @@ import pytest
 from tests.support.databases import kinds
 from tests.support.mail_server import link_of, written
 from tests.support.native import App
+from tests.support.one_provider import new_user
 from tests.support.path_prefix import Below
 from tests.support.preloaded import run_command
 from tests.support.provider import Provider, provider
@@ -48,12 +49,7 @@ FORMS: dict[str, dict[str, object]] = {
 @pytest.fixture(scope="module")
 def op() -> Iterator[Provider]:
     with provider() as running:
-        running.user = {
-            "sub": address(),
-            "email": address(),
-            "email_verified": True,
-            "name": "Ada Lovelace",
-        }
+        new_user(running)
         yield running
 
 

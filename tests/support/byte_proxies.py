@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from tests.support.proxies import post_from
-from tests.support.server import PASSWORD, PATIENCE, Client, Usher, address
+from tests.support.server import PASSWORD, Client, Usher, address
 
 FORGED = "198.51.100.7"
 """What clients write into X-Forwarded-For."""
@@ -36,32 +30,6 @@ class Front:
     @property
     def server(self) -> Usher:
         return cast("Usher", self)
-
-
-@contextmanager
-def running(command: list[Any], log: Path, ports: list[int]) -> Iterator[None]:
-    with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        end = time.monotonic() + PATIENCE
-        while not all(_listens(port) for port in ports):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < end, log.read_text()
-            time.sleep(0.02)
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(PATIENCE)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def signing_up() -> dict[str, str]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
-from tests.support.server import PATIENCE, ROOT, Client, Usher
+from tests.support import programs
+from tests.support.programs import end
+from tests.support.server import ROOT, Client
 from tests.support.tools import absent, find_program
 
 NODES = ("10.0.0.11", "10.0.0.12")
@@ -150,7 +149,7 @@ PROGRAMS = {
 }
 
 
-class Front:
+class Front(programs.Front):
     """A proxy on its file of docs/proxies, and what a client has to know of it, as of an Usher.
 
     Args:
@@ -183,21 +182,7 @@ class Front:
         self._write(program, own)
         file = str(self._folder / program.files[0])
         words = [word.format(file=file, folder=self._folder) for word in program.command]
-        self._process = self._start([self._path, *words], environment or {})
-        try:
-            self._wait()
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def as_server(self) -> Usher:
-        """For clients that are made for an Usher: they ask it for its addresses only."""
-        return cast("Usher", self)
-
-    def log(self) -> str:
-        """Everything that it has written so far."""
-        return "".join(path.read_text() for path in sorted(self._folder.glob("*.log")))
+        self._start([self._path, *words], self._passes_on, environment or {})
 
     def _addresses(self, program: Program, nodes: Sequence[int]) -> Changes:
         return {
@@ -229,21 +214,8 @@ class Front:
         for name, text in texts.items():
             (self._folder / name).write_text(text, "utf-8")
 
-    def _start(self, command: list[Any], environment: Changes) -> subprocess.Popen[bytes]:
-        with (self._folder / "output.log").open("ab") as output:
-            return subprocess.Popen(
-                command, stdout=output, stderr=output, env={**os.environ, **environment}
-            )
-
-    def _wait(self) -> None:
-        """Until it passes requests on: some begin with a check of the nodes."""
-        end = time.monotonic() + PATIENCE
-        while not self._passes_on():
-            assert self._process.poll() is None, self.log()
-            assert time.monotonic() < end, f"it does not listen:\n{self.log()}"
-            time.sleep(0.02)
-
     def _passes_on(self) -> bool:
+        """Whether it passes requests on: some begin with a check of the nodes."""
         try:
             return Client(self.as_server).get("/healthz").status == 200
         except OSError:
@@ -251,12 +223,7 @@ class Front:
 
     def end(self) -> str:
         """End it. Returns everything that it has written: some write their logs in blocks."""
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process)
         return self.log()
 
     def close(self) -> None:

@@ -10,6 +10,11 @@ from tests.support.provider import Provider, provider
 from tests.support.server import address
 
 
+def new_user(op: Provider) -> None:
+    """Somebody whom nobody knows yet is signed in at the provider."""
+    op.user = {"sub": address(), "email": address(), "email_verified": True, "name": "Ada Lovelace"}
+
+
 @pytest.fixture(scope="module")
 def shared_op() -> Iterator[Provider]:
     with provider() as running:
@@ -19,11 +24,6 @@ def shared_op() -> Iterator[Provider]:
 @pytest.fixture
 def op(shared_op: Provider) -> Iterator[Provider]:
     """The provider, with somebody new at it."""
-    shared_op.user = {
-        "sub": address(),
-        "email": address(),
-        "email_verified": True,
-        "name": "Ada Lovelace",
-    }
+    new_user(shared_op)
     yield shared_op
     shared_op.behave()

