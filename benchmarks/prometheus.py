@@ -1,4 +1,4 @@
-"""A histogram at /metrics, as a Prometheus server reads it."""
+"""Histograms and gauges at /metrics, as a Prometheus server reads it."""
 
 from __future__ import annotations
 
@@ -42,10 +42,21 @@ class Histogram:
 
 def read_histogram(server: Server, name: str) -> Histogram:
     """A histogram without labels from a server's /metrics. Raises LookupError without it."""
-    asked = request(server.address, "GET", "/metrics")
-    (answer,) = call_all(server.address, [asked], connections=1)
-    text = answer.body.decode()
-    found = [(float(b), float(count)) for one, b, count in _BUCKET.findall(text) if one == name]
+    samples = _BUCKET.findall(_read(server))
+    found = [(float(b), float(count)) for one, b, count in samples if one == name]
     if not found:
         raise LookupError(f"no histogram {name} at /metrics")
     return Histogram(tuple(sorted(found)))
+
+
+def read_gauge(server: Server, name: str) -> float:
+    """A gauge without labels from a server's /metrics. Raises LookupError without it."""
+    found = re.search(rf"^{name} (\S+)$", _read(server), re.MULTILINE)
+    if found is None:
+        raise LookupError(f"no gauge {name} at /metrics")
+    return float(found[1])
+
+
+def _read(server: Server) -> str:
+    (answer,) = call_all(server.address, [request(server.address, "GET", "/metrics")], 1)
+    return answer.body.decode()

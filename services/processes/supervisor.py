@@ -8,7 +8,6 @@ person have to know of it.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import signal
 import socket
@@ -26,19 +25,16 @@ from services.processes.link import (
     FROM_WORKER,
     Collect,
     Collected,
-    Expose,
     Failed,
     Families,
     FromWorker,
     Link,
-    Ping,
-    ProcessState,
     Ready,
-    Reload,
     Reloaded,
     State,
     States,
 )
+from services.processes.place import Place
 from services.processes.worker import worker_command
 
 FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.1, 2.0
@@ -46,14 +42,7 @@ STEADY_SECONDS = 10.0
 """A worker that ends later than this after its start did not end at once."""
 MOST_AT_ONCE = 5
 """Ends at once, one after the other, that end the whole."""
-ANSWER_SECONDS = 1.0
-"""How long a worker may take to tell its metrics."""
-RELOAD_SECONDS = 30.0
 PING_SECONDS = 10.0
-START_SECONDS = 180.0
-"""How long a worker may take until it serves; it may wait for a lock on the database."""
-MOST_UNANSWERED = 6
-"""A worker whose loop has not turned for a minute is killed, and started again."""
 STOP_SECONDS = 15.0
 """How long a worker may take to stop, beside DRAIN_SECONDS."""
 SUPERVISOR = "supervisor"
@@ -77,36 +66,6 @@ class WorkerFailed(UsherError):
         self.line, self.status = line, status
 
 
-class _Place:
-    """One of the processes, whichever runs in it now."""
-
-    def __init__(self, number: int, sockets: Sequence[socket.socket]) -> None:
-        self.number, self.sockets = number, sockets
-        self.state: ProcessState = "starting"
-        self.serves = asyncio.Event()
-        self.process: asyncio.subprocess.Process | None = None
-        self.link: Link | None = None
-        self.failed: Failed | None = None
-        self.unanswered, self.began = 0, 0.0
-        self.waiting: dict[int, asyncio.Future[Reloaded | Families | None]] = {}
-
-    @property
-    def name(self) -> str:
-        return str(self.number)
-
-    def reset(self, now: float) -> None:
-        """Before a process is started in it."""
-        self.state, self.failed, self.unanswered, self.began = "starting", None, 0, now
-
-    def ended(self) -> None:
-        """Nothing that was asked will be answered."""
-        self.state, self.link, self.process = "starting", None, None
-        self.serves.clear()
-        for answer in self.waiting.values():
-            if not answer.done():
-                answer.set_result(None)
-
-
 class Supervisor:
     """Runs the workers of one server.
 
@@ -128,10 +87,9 @@ class Supervisor:
     ) -> None:
         self._command, self._arguments = command, arguments
         self._own, self._stop_seconds = own, stop_seconds
-        self._places = [_Place(number, each) for number, each in enumerate(sockets, 1)]
+        self._places = [Place(number, each) for number, each in enumerate(sockets, 1)]
         self._stopping = asyncio.Event()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._numbers = itertools.count(1)
         self._anybody = True
         self._tasks: set[asyncio.Task[None]] = set()
         self._registry = CollectorRegistry()
@@ -181,11 +139,11 @@ class Supervisor:
         Returns:
             Whether all of them could.
         """
-        return all(await asyncio.gather(*map(self._reload, self._places)))
+        return all(await asyncio.gather(*(place.reload() for place in self._places)))
 
     # ---- the life of a worker --------------------------------------------------------------
 
-    async def _keep(self, place: _Place) -> None:
+    async def _keep(self, place: Place) -> None:
         """Run a worker, and start it again whenever it ends by itself."""
         loop = asyncio.get_running_loop()
         at_once, has_served = 0, False
@@ -207,7 +165,7 @@ class Supervisor:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay)
 
-    def _give_up(self, place: _Place, how: str, times: int) -> None:
+    def _give_up(self, place: Place, how: str, times: int) -> None:
         if self._failure.done():
             return
         if place.failed is not None:
@@ -220,7 +178,7 @@ class Supervisor:
             error = WorkerFailed(text, 1)
         self._failure.set_exception(error)
 
-    async def _run(self, place: _Place) -> tuple[str, bool]:
+    async def _run(self, place: Place) -> tuple[str, bool]:
         """Run one process to its end. Returns how it ended, and whether it had served."""
         place.reset(asyncio.get_running_loop().time())
         ours, theirs = socket.socketpair()
@@ -259,12 +217,12 @@ class Supervisor:
             return place.failed.line, served
         return _how(status), served
 
-    async def _read(self, place: _Place, link: Link) -> None:
+    async def _read(self, place: Place, link: Link) -> None:
         async for body in link.bodies():
-            place.unanswered = 0
+            place.heard()
             self._heard(place, FROM_WORKER.decode(body))
 
-    def _heard(self, place: _Place, message: FromWorker) -> None:
+    def _heard(self, place: Place, message: FromWorker) -> None:
         match message:
             case Ready(anybody):
                 self._anybody = anybody
@@ -278,10 +236,8 @@ class Supervisor:
                 place.failed = message
             case Collect(number):
                 self._task(self._collect(place, number))
-            case Families(number) | Reloaded(number):
-                answer = place.waiting.get(number)
-                if answer is not None and not answer.done():
-                    answer.set_result(message)
+            case Families() | Reloaded():
+                place.answered(message)
 
     async def _ping(self) -> None:
         while True:
@@ -289,19 +245,11 @@ class Supervisor:
             for place in self._places:
                 if place.process is None or place.link is None:
                     continue
-                if self._stands_still(place):
+                if place.stands_still:
                     log.error("process %d stands still: killed", place.number)
-                    with suppress(ProcessLookupError):
-                        place.process.kill()
+                    place.kill()
                 elif place.serves.is_set():
-                    place.unanswered += 1
-                    place.link.send(Ping())
-
-    @staticmethod
-    def _stands_still(place: _Place) -> bool:
-        if place.serves.is_set():
-            return place.unanswered >= MOST_UNANSWERED
-        return asyncio.get_running_loop().time() - place.began > START_SECONDS
+                    place.ping()
 
     async def _stop(self, keeping: Sequence[asyncio.Task[None]]) -> None:
         """Stop all workers at the same time, each as a server alone stops."""
@@ -309,15 +257,12 @@ class Supervisor:
         for place in self._places:  # or what arrives would wait for nobody
             listeners.close(place.sockets)
         for place in self._places:
-            if place.process is not None:
-                with suppress(ProcessLookupError):
-                    place.process.terminate()
+            place.terminate()
         _, late = await asyncio.wait(keeping, timeout=self._stop_seconds)
         for place in self._places:
             if place.process is not None:
                 log.error("process %d did not stop in time: killed", place.number)
-                with suppress(ProcessLookupError):
-                    place.process.kill()
+                place.kill()
         if late:
             await asyncio.wait(late)
 
@@ -329,10 +274,10 @@ class Supervisor:
             if place.link is not None and place.serves.is_set():
                 place.link.send(states)
 
-    async def _collect(self, asking: _Place, number: int) -> None:
+    async def _collect(self, asking: Place, number: int) -> None:
         """Tell a worker the metrics of the others, and those of this process."""
         others = [place for place in self._places if place is not asking and place.serves.is_set()]
-        answers = await asyncio.gather(*map(self._exposed, others))
+        answers = await asyncio.gather(*(place.exposed() for place in others))
         found = {
             place.name: answer.families
             for place, answer in zip(others, answers, strict=True)
@@ -345,33 +290,8 @@ class Supervisor:
         if asking.link is not None:
             asking.link.send(Collected(number, found))
 
-    async def _exposed(self, place: _Place) -> Families | None:
-        answer = await self._ask(place, Expose(next(self._numbers)), ANSWER_SECONDS)
-        return answer if isinstance(answer, Families) else None
-
-    async def _reload_others(self, but: _Place) -> None:
-        await asyncio.gather(*(self._reload(place) for place in self._places if place is not but))
-
-    async def _reload(self, place: _Place) -> bool:
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(place.serves.wait(), RELOAD_SECONDS)
-        answer = await self._ask(place, Reload(next(self._numbers)), RELOAD_SECONDS)
-        return isinstance(answer, Reloaded) and answer.ok
-
-    async def _ask(
-        self, place: _Place, question: Expose | Reload, seconds: float
-    ) -> Reloaded | Families | None:
-        """The answer of a worker; None if it has ended or does not answer in time."""
-        if place.link is None:
-            return None
-        answer = place.waiting[question.number] = asyncio.get_running_loop().create_future()
-        place.link.send(question)
-        try:
-            return await asyncio.wait_for(answer, seconds)
-        except asyncio.TimeoutError:
-            return None
-        finally:
-            del place.waiting[question.number]
+    async def _reload_others(self, but: Place) -> None:
+        await asyncio.gather(*(place.reload() for place in self._places if place is not but))
 
     def _task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -12,11 +12,10 @@ from services.oauth.errors import ProviderUnavailable, SignInRefused
 from services.oauth.id_tokens import (
     CLOCK_SKEW_SECONDS,
     MAX_AGE_SECONDS,
-    MAX_TIMESTAMP,
-    MAX_TOKEN_LENGTH,
     IdToken,
     check_sign_in,
 )
+from services.oauth.token_claims import MAX_TIMESTAMP, MAX_TOKEN_LENGTH
 from tests.oauth.token_checks import (
     ACCESS_TOKEN,
     FAR_AHEAD,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from services.oauth.errors import SignInRefused
-from services.oauth.id_tokens import CLOCK_SKEW_SECONDS, LOGOUT_SECONDS, MAX_SID_LENGTH
+from services.oauth.id_tokens import CLOCK_SKEW_SECONDS, LOGOUT_SECONDS
+from services.oauth.token_claims import MAX_SID_LENGTH
 from tests.oauth.token_checks import (
     FAR_AHEAD,
     FORGERIES,

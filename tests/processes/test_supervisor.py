@@ -9,6 +9,7 @@ import sys
 import msgspec
 import pytest
 
+from services.processes import place
 from services.processes import supervisor as module
 from services.processes.link import Failed, Ready, encode
 from services.processes.supervisor import Supervisor, WorkerFailed
@@ -100,7 +101,7 @@ async def test_a_worker_that_stands_still_is_killed(
 
 @pytest.mark.gen_test(timeout=70)
 async def test_a_worker_that_never_serves_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "START_SECONDS", 0.1)
+    monkeypatch.setattr(place, "START_SECONDS", 0.1)
     monkeypatch.setattr(module, "PING_SECONDS", 0.02)
     with pytest.raises(WorkerFailed, match=r"process 1 ended \(SIGKILL\) before it served"):
         await run("time.sleep(600)", processes=1, stops=False)
