@@ -355,7 +355,8 @@ class WebSocketConnection(FrameWriter):
     def _finish(self, code: int, last_bytes: bytes) -> None:
         if not self._open:
             return
-        self._open = False
+        # Reading on may end TCP, after which there is no owner.
+        self._open, owner = False, self._owner
         self._drop_waiting()
         if self._held:
             self._unhold()
@@ -364,7 +365,7 @@ class WebSocketConnection(FrameWriter):
             self._timer = self._loop.call_later(CLOSE_HANDSHAKE_SECONDS, self._close_transport)
             self._end_rest()
             self.resume()
-        self._owner.closed(code)
+        owner.closed(code)
 
     def _peer_closes(self, payload: bytes) -> None:
         if self._is_over:

@@ -9,7 +9,7 @@ import pytest
 from services.errors import StoreUnavailable
 from services.redis.memory_use import MemoryUse
 from services.redis.store_redis import RedisStore
-from tests.redis.test_store_redis import connected
+from tests.redis.stores import connected
 from tests.support.redis import RealRedis, redis_server, run, until
 
 __all__ = ["redis_server"]

@@ -14,7 +14,7 @@ from services.errors import (
 )
 from services.grants.rules import Grant
 from services.rooms.channels import Channels
-from tests.rooms.test_channels import MANAGE, bench
+from tests.rooms.benches import MANAGE, bench
 from tests.support.databases import opened, opened_at
 from tests.support.parts import node
 

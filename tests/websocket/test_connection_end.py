@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable
 from functools import partial
 
@@ -84,6 +85,30 @@ async def test_the_echo_of_a_close_arrives_although_the_peer_says_more_behind_it
     assert came == encode_close(1000)
     assert (ear.codes, ear.texts, ours.fileno()) == ([1000], [], -1)
     theirs.close()
+
+
+@pytest.mark.parametrize("stop", ["pause", "rest"])
+@pytest.mark.gen_test
+async def test_the_owner_hears_of_a_close_whose_peer_has_reset_behind_what_cannot_be_read(
+    stop: str,
+) -> None:
+    # The close reads on, finds the bad bytes, and ends TCP, which the reset has already ended.
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        theirs = socket.create_connection(listening.getsockname())
+        ours, _ = listening.accept()
+    ours.setblocking(False)
+    ear = Ear(lambda ear, _: getattr(ear.connection, stop)())
+    ear.connection = WebSocketConnection(asyncio.get_running_loop(), ours, ear)
+    gone: list[str] = []
+    ear.on_closed = lambda: ear.connection.when_gone(lambda: gone.append("gone"))
+    ear.connection.begin()
+    theirs.sendall(TEXT + b"\xff" * 100)
+    await until(lambda: ear.texts)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    theirs.close()
+    ear.connection.close(CloseCode.UNAUTHENTICATED)
+    await until(lambda: ours.fileno() < 0)
+    assert (ear.codes, gone) == ([4401], ["gone"])
 
 
 @pytest.mark.gen_test
