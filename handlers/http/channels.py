@@ -67,6 +67,17 @@ class ForChannels(ApiHandler):
         """The id of the user, or BACKEND, whose rights apply."""
         return BACKEND if self.key is not None else self.identity.user_id
 
+    async def count_opening(self) -> None:
+        """Count a change that concerns the sockets of many users. Administrators and backends have
+        no limit.
+
+        Raises:
+            RateLimited: the user has made as many in this hour as one may.
+        """
+        if self.key is None and not self.identity.is_admin:
+            limits = self.services.limits
+            (await limits.take((limits.of.openings, self.identity.user_id))).require()
+
 
 class ChannelsHandler(ForChannels):
     @operation(
@@ -93,11 +104,13 @@ class ChannelsHandler(ForChannels):
         body=NewChannel,
         status=201,
         answer=ChannelItem,
-        errors=(TooManyChannels,),
+        errors=(TooManyChannels, RateLimited),
         audit="channel.created",
     )
     async def post(self, body: NewChannel) -> ChannelItem:
         owner_id = self.key.maker if self.key is not None else self.identity.user_id
+        if not body.private:
+            await self.count_opening()
         return await self.services.channels.create(owner_id, body.name, body.private, body.step_up)
 
 
@@ -119,7 +132,7 @@ class ChannelHandler(ForChannels):
         access="channels",
         body=ChangeChannel,
         answer=ChannelDetails,
-        errors=(NotFound, Forbidden, StepUpNeeded, TooManyChannels),
+        errors=(NotFound, Forbidden, StepUpNeeded, TooManyChannels, RateLimited),
         audit="channel.changed",
     )
     async def patch(self, channel_id: str, body: ChangeChannel) -> ChannelDetails:
@@ -129,6 +142,8 @@ class ChannelHandler(ForChannels):
             raise BadRequest("nothing to change", detail="nothing to change is named")
         if body.step_up is not msgspec.UNSET:
             await self.require_step_up()
+        if body.private is False or body.roles or body.step_up is not msgspec.UNSET:
+            await self.count_opening()
         user_id = self.caller_id()
         return await self.services.channels.update(user_id, channel_id, **changes)
 

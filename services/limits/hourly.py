@@ -33,6 +33,7 @@ from services.redis.store import Command, Store
 WINDOW_SECONDS = 3600
 EXPORTS = 20
 INVITED = 20
+OPENINGS = 60
 KEY_PREFIX = "usher:limits"
 MAX_REMEMBERED = 20_000
 """Full windows that a node remembers, so that further calls are refused without Redis."""
@@ -94,6 +95,8 @@ class Limits(msgspec.Struct, frozen=True):
         exports: exports of the user's data, by user.
         invited: members that are added to channels by their e-mail address, by user. Who adds them
             learns whether an address has an account.
+        openings: channels opened to everybody or to roles, or whose step-up changes, by user. Each
+            such change, and its end, is told to every socket that joins or leaves the room.
         mails, mailbox: by address asked from, and by mailbox.
     """
 
@@ -113,6 +116,7 @@ class Limits(msgspec.Struct, frozen=True):
     tickets: Limit
     exports: Limit
     invited: Limit
+    openings: Limit
     mails: Limit
     mailbox: Limit
 
@@ -158,6 +162,7 @@ def limits_of(settings: LimitSettings) -> Limits:
         tickets=Limit("tickets", settings.limit_tickets, is_final=True),
         exports=Limit("exports", EXPORTS),
         invited=Limit("invited", INVITED, is_final=True),
+        openings=Limit("openings", OPENINGS, is_final=True),
         mails=Limit("mails", mails, is_final=True),
         mailbox=Limit("mailbox", part(mails, 4), is_final=True),
     )

@@ -292,6 +292,8 @@ def test_an_administrator_manages_every_channel(database_kind: str) -> None:
         assert admin.get(path).body["right"] == "manage"
         assert [item["right"] for item in listed(admin)] == ["manage"]
         assert admin.call("PATCH", path, {"name": "Egrets"}).status == 200
+        opening = [admin.call("PATCH", path, {"private": False}).status for _ in range(61)]
+        assert opening == [200] * 61, "only users have a limit"
         assert admin.call("DELETE", path).status == 204
 
 
@@ -396,3 +398,21 @@ def test_a_member_is_added_by_address_by_managers_alone_and_so_often(server: Ush
         plain_refusal(other.post(f"{path}/members", email), 404, "not_found")
     answers = [owner.post(f"{path}/members", nobody).status for _ in range(20)]
     assert answers == [404] * 18 + [429] * 2
+
+
+def test_a_user_opens_channels_to_others_60_times_an_hour(server: Usher) -> None:
+    # Each time, sockets of all users enter the room, and leave it again when it is closed.
+    owner, path = (someone := user(server)), opened(someone)
+    statuses = []
+    for _ in range(30):
+        statuses.append(owner.call("PATCH", path, {"private": False}).status)
+        statuses.append(owner.call("PATCH", path, {"private": True, "roles": {}}).status)
+        statuses.append(owner.call("PATCH", path, {"roles": {"user": "read"}}).status)
+    assert statuses == [200] * 90
+    refused = owner.call("PATCH", path, {"private": False})
+    assert problem(refused, 429, "rate_limited")
+    assert int(refused.headers["Retry-After"]) > 3500
+    one_more = owner.post("/api/channels", {"name": "Open", "private": False})
+    plain_refusal(one_more, 429, "rate_limited")
+    assert owner.call("PATCH", path, {"private": True, "roles": {}, "name": "Ours"}).status == 200
+    opened(owner, "Private")
