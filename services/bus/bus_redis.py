@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -218,6 +218,12 @@ class RedisBus:
 
     async def touch(self, room: str) -> None:
         await self._store.call(("SET", touch_key(room), b"1", "PX", TOUCHED_MS))
+
+    def forget(self, room: str, senders: Collection[str]) -> None:
+        keys = [log_key(room), count_key(room)]
+        for sender in senders:
+            keys += sender_key(room, sender), large_key(room, sender), freed_key(room, sender)
+        self._store.tell(("DEL", *keys))
 
     def forget_old(self) -> None:
         """Redis expires logs itself; renew the epoch's expiry while a node is running."""
