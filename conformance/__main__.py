@@ -9,7 +9,8 @@ from conformance.packages import lacking
 if __name__ == "__main__":
     if missing := lacking():
         wanted = f"{sys.executable} -m pip install {' '.join(missing)}"
-        print(f"python -m conformance: packages are missing: {wanted}", file=sys.stderr)
+        said = "packages are missing. Install them with:"
+        print(f"python -m conformance: {said} {wanted}", file=sys.stderr)
         sys.exit(2)
 
     from conformance.command import main

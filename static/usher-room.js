@@ -90,8 +90,8 @@ export class Room {
    *  @throws {import('./usher-wire.js').UsherError} not_joined, busy */
   typing() { this.#client.send('typing', { room: this.id }); }
 
-  /** Joins the room, also after reconnects: after `leave`, after the right was granted, or if it is
-   *  one of too many open channels for the socket to be in it by itself.
+  /** Joins the room, and again after each reconnect. Needed after `leave`, after the right was
+   *  granted, and for open channels beyond MAX_JOINED_OPEN_CHANNELS, which no socket joins by itself.
    *  @returns {Promise<void>} */
   async join() { await this.#ask('join', {}); }
 

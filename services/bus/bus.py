@@ -8,7 +8,7 @@ again. An *ephemeral* message (typing, presence) reaches only current subscriber
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Protocol
 
 import msgspec
@@ -148,6 +148,10 @@ class Bus(Protocol):
         Raises:
             StoreUnavailable: no message could be sent to the room now.
         """
+
+    def forget(self, room: str, senders: Collection[str]) -> None:
+        """Remove the log of a room that is gone, and what is stored about these senders in it.
+        Does not wait. Without the backend the log stays until it expires."""
 
     def forget_old(self) -> None:
         """Remove expired logs if the backend does not do so itself. Call it periodically."""

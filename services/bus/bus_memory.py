@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from services.bus.bus import LARGE_BYTES, SENDER_BYTES, BusListener, LoggedMessage, Window, id_order
@@ -137,6 +137,9 @@ class MemoryBus:
             StoreUnavailable: always, because no other node shares this memory.
         """
         raise StoreUnavailable("memory: there are no other nodes")
+
+    def forget(self, room: str, _senders: Collection[str]) -> None:
+        self._logs.pop(room, None)
 
     def forget_old(self) -> None:
         """Remove logs whose last message is too old, as Redis does. Call it periodically."""

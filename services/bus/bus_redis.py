@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -35,6 +35,12 @@ from services.redis.store import Command, Store
 from services.secret import Secret
 
 TOUCHED_MS = 60_000
+AROUND_TEXT_BYTES, AROUND_LARGE_BYTES = 64, 512
+"""What Redis stores around the text of a message, and of a large one: its place in the log and
+among its sender's. Without it, many small messages would take the place of a few long ones."""
+STOPPED = 0.95
+"""The share of its memory from which a Redis keeps no text at all: a message then only removes its
+sender's oldest. Not every byte of those is freed, because several messages lie in one block."""
 UNSEEN_BYTES = 256 * 1024
 """Logged by this node before it looks again how much memory Redis uses."""
 COUNTED_PAGE = 100
@@ -135,13 +141,20 @@ class RedisBus:
                 keys.append(large_key(room, sender))
         share = max(1, self._keep_messages // 2)
         limits = self._keep_messages, self._keep_ms, body, share, self._sender_bytes
+        place = self._place_for(len(body)) if in_place else ()
         known_ms = 0 if self.in_time else self._log_clock.now_ms()
         if not known_ms:
             script = KEEP_IN_PLACE if in_place else KEEP
-            return _id_in(self._store.call(("EVAL", script, len(keys), *keys, *limits)))
+            return _id_in(self._store.call(("EVAL", script, len(keys), *keys, *limits, *place)))
         script = KEEP_IN_PLACE_LATE if in_place else KEEP_LATE
-        late = (*limits, known_ms, TOLERANCE_MS)
+        late = (*limits, known_ms, TOLERANCE_MS, *place)
         return _id_in(self._store.call(("EVAL", script, len(keys), *keys, *late)))
+
+    def _place_for(self, size: int) -> tuple[int, int]:
+        """While Redis is nearly full: the bytes that are counted around a text, and whether it is
+        kept in the place of others."""
+        around = AROUND_LARGE_BYTES if size > LARGE_BYTES else AROUND_TEXT_BYTES
+        return around, int(self._store.memory_share < STOPPED)
 
     def send(self, room: str, body: bytes) -> Awaitable[object]:
         return self._store.call(("PUBLISH", channel(room), b"p" + body))
@@ -205,6 +218,12 @@ class RedisBus:
 
     async def touch(self, room: str) -> None:
         await self._store.call(("SET", touch_key(room), b"1", "PX", TOUCHED_MS))
+
+    def forget(self, room: str, senders: Collection[str]) -> None:
+        keys = [log_key(room), count_key(room)]
+        for sender in senders:
+            keys += sender_key(room, sender), large_key(room, sender), freed_key(room, sender)
+        self._store.tell(("DEL", *keys))
 
     def forget_old(self) -> None:
         """Redis expires logs itself; renew the epoch's expiry while a node is running."""

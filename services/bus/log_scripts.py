@@ -46,6 +46,7 @@ if KEYS[5] then
     if first[2][2] == id or sum - tonumber(first[2][4]) <= tonumber(ARGV[5]) then break end
     redis.call('XDEL', KEYS[5], first[1])
     redis.call('XDEL', KEYS[1], first[2][2])
+    redis.call('LREM', KEYS[4], 1, first[2][2])  -- else the list would grow without end
   end
 end
 return id
@@ -65,17 +66,20 @@ end
 # its sender's oldest ones, a large one those of large ones (KEYS[6]); KEYS[5] has what is left of
 # them for the next. If they are too few, only an entry without the text is added, which shows that
 # a message is missing. The next entry takes its place, whose number shows the same. So nobody's
-# messages are displaced by others.
+# messages are displaced by others. The last two arguments are the bytes that are counted around
+# each text, and whether it is kept: 0 while memory is so short that texts are only removed.
 _MAKE_ROOM = """
-local freed = tonumber(redis.call('GET', KEYS[5]) or '0')
+local freed, around = tonumber(redis.call('GET', KEYS[5]) or '0'), tonumber(ARGV[#ARGV - 1])
+local may, need = ARGV[#ARGV] == '1', #ARGV[3] + around
 for _ = 1, 1000 do  -- many may have been trimmed
-  if freed >= #ARGV[3] then break end
+  if freed >= need then break end
   local oldest, first
   if KEYS[6] then
     first = redis.call('XRANGE', KEYS[6], '-', '+', 'COUNT', 1)[1]
     if first then
       oldest = first[2][2]
       redis.call('XDEL', KEYS[6], first[1])
+      redis.call('LREM', KEYS[4], 1, oldest)
     end
   else
     oldest = redis.call('LPOP', KEYS[4])
@@ -83,12 +87,12 @@ for _ = 1, 1000 do  -- many may have been trimmed
   if not oldest then break end
   local entry = redis.call('XRANGE', KEYS[1], oldest, oldest)[1]
   if entry and #entry[2] > 2 then
-    freed = freed + #entry[2][4]
+    freed = freed + #entry[2][4] + around
     redis.call('XDEL', KEYS[1], oldest)
   end
 end
-local keeps = freed >= #ARGV[3]
-if keeps then freed = freed - #ARGV[3] end
+local keeps = may and freed >= need
+if keeps or not may then freed = math.max(0, freed - need) end
 if freed > 0 then
   redis.call('SET', KEYS[5], string.format('%.0f', freed), 'PX', ARGV[2])
 else

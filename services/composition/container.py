@@ -227,6 +227,7 @@ def build(
             settings.max_open_channels_per_owner,
         ),
         outbox=outbox,
+        forget=infrastructure.bus.forget,
     )
     access = Access(hub, channels, shared)
     audit = AuditTrail(database, write_lines, settings.log_format, metrics, wall)

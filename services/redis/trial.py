@@ -40,6 +40,7 @@ def trial(tag: str) -> tuple[Command, ...]:
         ("HGETALL", table),
         ("HDEL", table, b"f"),
         ("RPUSH", ids, b"a"),
+        ("LREM", ids, 1, b"a"),
         ("LPOP", ids),
         ("XADD", log, "MAXLEN", "~", 1, "*", "n", 1),
         ("XRANGE", log, "-", "+", "COUNT", 1),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -45,6 +45,7 @@ from services.rooms.channel_rows import (
     set_member,
     set_roles,
 )
+from services.rooms.room_names import channel_room
 from services.rooms.shares import (
     UNLIMITED,
     Shares,
@@ -82,8 +83,9 @@ class Channels:
         clock: Callable[[], float] = time.time,
         shares: Shares = UNLIMITED,
         outbox: Outbox = NO_OUTBOX,
+        forget: Callable[[str, Collection[str]], None] = lambda _room, _senders: None,
     ) -> None:
-        self._outbox = outbox
+        self._outbox, self._forget = outbox, forget
         self._shares = shares
         self._database, self._revocations, self._clock = database, revocations, clock
         self._rights = BatchedReads(database, grants_of_pairs, "rights")
@@ -280,19 +282,28 @@ class Channels:
         return after
 
     async def delete(self, user_id: str, channel_id: str) -> None:
-        """Delete a channel.
+        """Delete a channel, and the history of its room: otherwise one channel after the other
+        could fill the memory of Redis.
 
         Raises:
             NotFound, Forbidden: see the class.
         """
+        senders: list[str] = []
 
         def delete(db: peewee.Database) -> list[Revocation]:
             channel = lock_for(db, user_id, channel_id, Right.MANAGE)
+            members: Any = ChannelMember.select(ChannelMember.user).where(
+                ChannelMember.channel == channel_id
+            )
+            senders[:] = [row[0] for row in members.tuples().execute(db)]
+            if channel.owner_id is not None:
+                senders.append(channel.owner_id)
             Channel.delete().where(Channel.id == channel_id).execute(db)
             self._write_event(db, channel, "deleted")
             return [self._record(db, channel_id, EVERYBODY, "channel_deleted")]
 
         await self._revocations.publish(await self._database.run(delete))
+        self._forget(channel_room(channel_id), senders)
 
     # ---- members -----------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ REDIS_MEMORY_BYTES = Setting(
     values.none_or_count(32 * 1024 * 1024, 99_999_999_999),
     None,
     "how much memory the embedded Redis may use, in bytes; 0 for no limit",
-    "half of the machine's memory",
+    "half of the memory of the machine or container",
 )
 JWT_SECRETS = Setting(
     "JWT_SECRETS",

@@ -9,6 +9,8 @@ import { Machine } from './machine.js';
 import { MARKUP } from './markup.js';
 import { RoundTrips } from './round-trips.js';
 
+const SHOWN_ROOMS = 3;
+
 /** What the composer offers.  @type {Record<string, (room: string) => any>} */
 const SAMPLES = {
   heartbeat: () => '',
@@ -92,11 +94,21 @@ class Console {
     setText(byId('fact-user'), user.name);
     setText(byId('fact-role'), user.role);
     setText(byId('fact-session'), session_id);
-    setText(byId('fact-rooms'), rooms.join(', ') || 'none');
+    this.#showRooms(rooms);
     if (expires_at === this.#expiresAt) return;
     if (this.#expiresAt) this.credentials.showOwn(); // another token
     this.#expiresAt = expires_at;
     byId('expires-bar').max = Math.max(1, this.client.expiresIn ?? 1);
+  }
+
+  /** The first rooms, and the others folded: there may be a thousand.  @param {string[]} rooms */
+  #showRooms(rooms) {
+    const more = rooms.slice(SHOWN_ROOMS);
+    setText(byId('first-rooms'), rooms.slice(0, SHOWN_ROOMS).join(', ') || 'none');
+    const fold = byId('more-rooms');
+    fold.hidden = !more.length;
+    setText(fold.children[0], more.length ? `and ${more.length} more` : '');
+    setText(fold.children[1], more.join(', '));
   }
 
   /** Once a second: what counts down. */

@@ -12,7 +12,7 @@ export const MARKUP = `
     <div><dt>Signed in as</dt><dd id="fact-user">–</dd></div>
     <div><dt>Role</dt><dd id="fact-role">–</dd></div>
     <div><dt>Socket</dt><dd class="code" id="fact-session">–</dd></div>
-    <div><dt>Rooms</dt><dd class="code" id="fact-rooms">–</dd></div>
+    <div><dt>Rooms</dt><dd class="code" id="fact-rooms"><span id="first-rooms">–</span><details id="more-rooms" hidden><summary></summary><span></span></details></dd></div>
     <div class="wide"><dt>Token expires in</dt><dd id="fact-expires">–</dd><dd class="bar-box" aria-hidden="true"><progress id="expires-bar" max="1" value="0"></progress></dd></div>
   </dl>
   <div id="watch">

@@ -113,7 +113,15 @@ export class Conversation {
     this.text.placeholder = channel.right === 'read' ? 'You may read here, but not write' : `Message to ${channel.name}`;
     this.text.readOnly = channel.right === 'read';
     this.log.setAttribute('aria-label', `Messages in ${channel.name}`);
-    setText(this.leave, channel.owner_id === this.app.user?.id ? 'Delete' : 'Leave');
+    setText(this.leave, this.#mine() ? 'Delete' : 'Leave');
+    this.#showLeave();
+  }
+
+  #mine() { return this.state.channel.owner_id === this.app.user?.id; }
+
+  /** Who is not in an open room has nothing to leave: not even a membership. */
+  #showLeave() {
+    this.leave.hidden = !this.outside.hidden && !this.state.channel.private && !this.#mine();
   }
 
   /** The connection, or the rooms of the socket, have changed. */
@@ -122,6 +130,8 @@ export class Conversation {
     const connected = this.store.client.state.name === 'joined';
     this.form.hidden = connected && !joined;
     this.outside.hidden = !connected || joined;
+    this.hereTitle.hidden = !this.outside.hidden;
+    this.#showLeave();
     if (!this.outside.hidden && !this.outside.children.length) this.outside.append(this.#way());
     if (joined) this.outside.replaceChildren();
   }
@@ -138,7 +148,7 @@ export class Conversation {
       }
     });
     return emptyState(proof ? 'This room needs a fresh proof' : 'You are not in this room',
-      proof ? 'Confirm that it is you to read and write here for a while.' : 'Nothing of it reaches this page now.', button);
+      proof ? 'Confirm that it is you to read and write here for a while.' : 'You do not receive its messages.', button);
   }
 
   async #prove() {

@@ -33,7 +33,10 @@ class RoomsView {
         make('nav', { class: 'room-nav', 'aria-label': 'Rooms' },
           make('div', { class: 'panel-head' }, make('h2', {}, 'Rooms'), make1), this.list),
         this.talk));
-    this.store.addEventListener('list', () => this.#showList());
+    this.store.addEventListener('list', () => {
+      this.#showList();
+      this.#showRoom();
+    });
     this.store.addEventListener('change', (/** @type {any} */ { detail }) => {
       if (detail.room === this.store.open) this.#shown?.update();
     });
@@ -96,6 +99,11 @@ class RoomsView {
     this.app.go(`rooms/${encodeURIComponent(`channel:${channel.id}`)}`);
   }
 
+  #showRoom() {
+    if (this.#shown && !this.store.rooms.has(this.store.open)) this.#select(this.store.open); // is gone
+    else this.#shown?.stateChanged();
+  }
+
   #showList() {
     const rooms = this.store.sorted();
     if (this.#loaded && !rooms.length) {
@@ -113,6 +121,5 @@ class RoomsView {
       if (!this.store.joined(room)) link.classList.add('is-outside');
       return make('li', { 'data-key': room }, link);
     }));
-    this.#shown?.stateChanged();
   }
 }

@@ -82,6 +82,7 @@ export class RoomStore extends EventTarget {
   /** @type {Map<string, RoomState>} by the name of the room */ rooms = new Map();
   #ended = new AbortController();
   #lostAt = 0;
+  /** @type {Set<string>} rooms that the socket was in when it was last looked at */ #entered = new Set();
   /** @type {string} the room that is looked at */ open = '';
   /** @type {() => boolean} whether somebody looks at it now */ looking = () => false;
 
@@ -134,7 +135,8 @@ export class RoomStore extends EventTarget {
 
   /** @returns {[string, RoomState][]} by name */
   sorted() {
-    return [...this.rooms].sort(([, a], [, b]) => a.channel.name.localeCompare(b.channel.name));
+    const { compare } = new Intl.Collator(undefined, { numeric: true });
+    return [...this.rooms].sort(([, a], [, b]) => compare(a.channel.name, b.channel.name));
   }
 
   /** Reads the history and who is here.  @param {string} room */
@@ -188,9 +190,11 @@ export class RoomStore extends EventTarget {
     const away = this.#lostAt;
     this.#lostAt = 0;
     if (away) this.#back(away);
-    if ((this.client.session?.rooms ?? []).some((room) => room.startsWith('channel:') && !this.rooms.has(room))) {
-      this.load().catch(() => {}); // the list stays as it is; the next change tries again
-    }
+    const now = new Set(this.client.session?.rooms);
+    const came = [...now].some((room) => room.startsWith('channel:') && !this.rooms.has(room));
+    const went = [...this.#entered].some((room) => !now.has(room) && this.rooms.has(room));
+    this.#entered = now;
+    if (came || went) this.load().catch(() => {}); // the list stays as it is; the next change tries again
     this.dispatchEvent(new Event('list'));
     if (this.open) this.enter(this.open).catch(() => {});
   }

@@ -174,6 +174,21 @@ def test_the_time_of_heartbeats_is_a_plot_that_can_be_read_out(tab: Tab) -> None
     expect(plot).to_have_accessible_name(re.compile(r"^Round-trip time: [\d.]+ ms now"))
 
 
+@pytest.mark.slow
+def test_many_rooms_are_counted_and_folded(visitor: Visitor) -> None:
+    owner = sign_up(visitor.server, email=visitor.email)
+    body = {"private": True}
+    made = [owner.post("/api/channels", {**body, "name": f"Room {n}"}).body for n in range(4)]
+    tab = visitor.arrive_as(visitor.email).area("Console")
+    folded = tab.at("#more-rooms")
+    expect(folded.locator("summary")).to_have_text("and 2 more")
+    for channel in made:
+        expect(tab.at("#fact-rooms")).to_contain_text(f"channel:{channel['id']}")
+    assert owner.call("DELETE", f"/api/channels/{made[0]['id']}").status < 300
+    assert owner.call("DELETE", f"/api/channels/{made[1]['id']}").status < 300
+    expect(folded).to_be_hidden()
+
+
 def test_a_token_is_taken_apart_and_not_kept(visitor: Visitor, tab: Tab) -> None:
     token = str(sign_up(visitor.server).token)
     expect(tab.at("#own-claims")).to_contain_text("iss")  # the last that this area asks for

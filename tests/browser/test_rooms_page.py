@@ -194,6 +194,32 @@ def test_rights_are_given_and_taken_and_a_member_leaves(visit: Visit) -> None:
     expect(grace.at("#room-list a", "Hall")).to_have_count(0)
 
 
+def test_an_open_room_is_left_entered_again_and_gone_when_it_is_deleted(visit: Visit) -> None:
+    owner, visitor = visit(), visit()
+    page = owner.arrive("/#/rooms").page
+    page.get_by_role("button", name="New room").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("Square")
+    dialog.get_by_label("Only for members").uncheck()
+    dialog.get_by_role("button", name="Make the room").click()
+    tab = visitor.arrive("/#/rooms")
+    tab.at("#room-list a", "Square").click()
+    leave = tab.page.get_by_role("button", name="Leave", exact=True)
+    leave.click()
+    tab.page.get_by_role("dialog").get_by_role("button", name="Leave").click()
+    expect(tab.at(".outside")).to_contain_text("You are not in this room")
+    expect(leave).to_be_hidden()
+    expect(tab.at("#here-title")).to_be_hidden()
+    tab.page.get_by_role("button", name="Enter", exact=True).click()
+    say(tab.page, "Square", "Back again.")
+    expect(leave).to_be_visible()
+    expect(page.locator("#lines .said", has_text="Back again.")).to_be_visible()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete for good").click()
+    expect(tab.at("#room")).to_contain_text("This room is not there")
+    expect(tab.at("#room-list a", "Square")).to_have_count(0)
+
+
 def test_an_address_that_nobody_has_is_said_in_words(visit: Visit) -> None:
     page = opened(visit().arrive("/#/rooms"), "Empty")
     page.get_by_role("button", name="People and settings").click()

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from services.bus.bus import id_order
+from services.bus.log_keys import log_key, sender_key
 from services.bus.log_scripts import KEEP_IN_PLACE_LATE, KEEP_LATE
 from services.redis.store_redis import RedisStore
 from tests.bus.ears import received
@@ -114,6 +115,54 @@ async def test_messages_of_any_size_take_all_the_bytes_of_earlier_ones_and_no_mo
         assert before - 500 < after <= before
 
 
+@pytest.mark.parametrize(("before", "now"), [(1000, 20), (20_000, 1030)])
+@pytest.mark.gen_test
+async def test_many_short_messages_in_the_place_of_a_few_long_ones_take_no_more_memory(
+    redis_server: RealRedis, before: int, now: int
+) -> None:
+    async with node(redis_server) as a:
+        for _ in range(50):
+            await say(a, b"x" * before)
+        redis_server.use(0.93)
+        await look(a.store, nearly_full=True)
+        took = memory_of(redis_server)
+        for _ in range(50 * before // now):
+            await say(a, b"y" * now)
+        assert memory_of(redis_server) < took + 3 * 4096
+
+
+@pytest.mark.gen_test
+async def test_with_hardly_any_memory_left_messages_only_free_what_their_sender_has(
+    redis_server: RealRedis,
+) -> None:
+    async with node(redis_server) as a, node(redis_server) as b:
+        await received(b.bus, ROOM)
+        for number in range(4):
+            await a.bus.keep(ROOM, b"ada %d" % number, "ada")
+            await a.bus.keep(ROOM, b"ben %d" % number, "ben")
+        redis_server.use(0.975)
+        await look(a.store, nearly_full=True)
+        ids = [await a.bus.keep(ROOM, b"not %d" % number, "ada") for number in range(2)]
+        await until(lambda: len(b.ear.ids()) == 10)
+        assert b.ear.ids()[-2:] == ids, "they are delivered"
+        found, complete = await texts(a)
+        assert found == [b"ben 0", b"ben 1", b"ada 2", b"ben 2", b"ada 3", b"ben 3"]
+        assert not complete
+
+
+@pytest.mark.gen_test
+async def test_the_list_of_a_senders_messages_is_as_long_as_what_the_log_has_of_them(
+    redis_server: RealRedis,
+) -> None:
+    async with node(redis_server) as a:
+        await say(a, b"small")
+        for _ in range(200):
+            await say(a, b"x" * 20_000)
+        in_log = redis_server.ask("XLEN", log_key(ROOM))
+        assert in_log < 60
+        assert redis_server.ask("LLEN", sender_key(ROOM, SENDER)) == in_log
+
+
 @pytest.mark.gen_test
 async def test_ids_increase_with_a_clock_that_is_behind(redis_server: RealRedis) -> None:
     ahead = (int(redis_server.ask("TIME")[0]) + 3600) * 1000
@@ -123,7 +172,7 @@ async def test_ids_increase_with_a_clock_that_is_behind(redis_server: RealRedis)
     for script, before in ((KEEP_LATE, 4), (KEEP_IN_PLACE_LATE, 5)):
         for text in said:
             limits = 1000, 3_600_000, text, 500, 1_000_000, ahead, 1000
-            kept = redis_server.ask("EVAL", script, before, *keys[:before], *limits)
+            kept = redis_server.ask("EVAL", script, before, *keys[:before], *limits, 64, 1)
             ids.append(id_order(kept.decode()))
     assert ids == sorted(set(ids))
     assert ids[0] == (ahead, 0)

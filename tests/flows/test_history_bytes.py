@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.nodes import Nodes, channel, nodes
+from tests.support.nodes import Nodes, channel, nodes, path_of
+from tests.support.redis import until
 from tests.support.server import Client, sign_up
 from tests.support.talk import Talker, talking
 
@@ -85,3 +86,19 @@ async def test_kept_events_of_a_backend_are_counted_by_its_key(installation: Nod
     assert len(history) == 1 + BYTES // 50_150
     assert complete is False
     assert memory_of(installation, room) < 1.3 * BYTES
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_the_history_of_a_deleted_channel_is_deleted(installation: Nodes) -> None:
+    # Otherwise one channel after the other would fill Redis.
+    node = installation[0]
+    ada, ben = sign_up(node), sign_up(node)
+    room = channel(ada, ben)
+    async with talking(node, ada) as speaks, talking(node, ben) as answers:
+        for talker in (speaks, answers):
+            await talker.say(room, "small")
+            await talker.say(room, LARGE)
+    keys = f"usher:{{{room}}}:*"
+    assert len(installation.redis.ask("KEYS", keys)) >= 6
+    assert ada.call("DELETE", path_of(room)).status == 204
+    await until(lambda: not installation.redis.ask("KEYS", keys))

@@ -16,7 +16,7 @@ from services.grants.personal import PersonalGrants
 from services.grants.queries import grants_in, personal_grants, reader_of
 from services.grants.rules import Grant, Reader, Right
 from services.storage.database import Database
-from tests.sessions.test_admission import Queries, queries
+from tests.sessions.joins import Queries, queries
 from tests.support.parts import Parts, node
 
 __all__ = ["queries"]

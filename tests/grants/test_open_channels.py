@@ -17,7 +17,7 @@ from models.channel import Channel
 from services.grants.open_channels import joined_by_roles
 from services.grants.rules import ADMINISTRATORS, BACKEND
 from services.grants.shared import SharedGrants
-from tests.grants.test_shared import by_database, rooms
+from tests.grants.peers import by_database, rooms
 from tests.sessions.test_control import nodes
 from tests.support.databases import opened, opened_at
 from tests.support.parts import Parts, Peer, node, open_socket, settings_of_tests

@@ -9,6 +9,7 @@ import pytest
 
 from services.grants.rules import Grant, Right
 from services.rooms.access import Access
+from tests.grants.peers import ask
 from tests.grants.test_open_channels import (
     MOST,
     channels_of,
@@ -17,7 +18,6 @@ from tests.grants.test_open_channels import (
     joined,
     open_channels,
 )
-from tests.grants.test_shared import ask
 from tests.rooms.test_access import MoodyChannels
 from tests.support.databases import kinds, slow
 from tests.support.parts import open_socket

@@ -23,7 +23,7 @@ from services.errors import Forbidden, InvitationRefused, LinkRefused, Unauthent
 from services.oauth.errors import Reason
 from services.registration.handovers import Handover
 from services.websocket.protocol import CloseCode
-from tests.registration.test_registration import (
+from tests.registration.sign_ups import (
     by_password,
     by_provider,
     by_provider_refused,

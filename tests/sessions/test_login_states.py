@@ -15,7 +15,7 @@ from models.user import User
 from services.errors import Busy, DatabaseUnavailable
 from services.sessions import login_states
 from services.sessions.session_views import SignedIn
-from tests.sessions.test_admission import Queries, logout, queries
+from tests.sessions.joins import Queries, logout, queries
 from tests.support.parts import Parts, database_away, node
 from tests.support.redis import PATIENCE
 

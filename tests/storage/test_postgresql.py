@@ -1,10 +1,10 @@
+"""PostgreSQL behind a pooler, with other defaults, and with too few rights."""
+
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from typing import Any
+from contextlib import contextmanager
 
 import peewee
 import pytest
@@ -12,32 +12,13 @@ import pytest
 from models.installation import Installation
 from services.errors import DatabaseUnavailable, SettingError
 from services.storage.database import Database
-from services.storage.database_url import parse
+from tests.storage.runs import open_and_close
+from tests.storage.urls import name_of, server, setting, url
 from tests.support.databases import opened
 from tests.support.pgbouncer import SERVER_CONNECTIONS, pgbouncer
-from tests.support.postgres import PostgresServer, postgres_server
-from tests.support.tools import first_of
+from tests.support.postgres import PostgresServer
 
-
-@pytest.fixture(scope="module")
-def server() -> PostgresServer:
-    return postgres_server()
-
-
-@pytest.fixture
-def url(server: PostgresServer) -> Iterator[str]:
-    with server.database() as address:
-        yield address
-
-
-def name_of(url: str) -> str:
-    return parse(url).shown.rpartition("/")[2]
-
-
-def setting(db: peewee.Database, name: str) -> str:
-    (value,) = db.execute_sql("SELECT current_setting(%s)", (name,)).fetchone()
-    return str(value)
-
+__all__ = ["server", "url"]
 
 # -- a pooler in between ----------------------------------------------------------------------
 
@@ -189,35 +170,31 @@ def test_no_schema_to_create_in_is_named(server: PostgresServer, url: str) -> No
         asyncio.run(Database.open(theirs))
 
 
-async def _open(url: str) -> None:
-    await (await Database.open(url)).close()
-
-
 def test_rights_on_tables_of_another_owner_suffice_and_a_missing_one_is_named(
     server: PostgresServer, url: str
 ) -> None:
     """The tables are up to date: nothing has to be created or changed."""
-    asyncio.run(_open(url))
+    asyncio.run(open_and_close(url))
     name = name_of(url)
     with role(server, url) as (user, theirs):
         with pytest.raises(SettingError, match="schema_migrations"):
-            asyncio.run(_open(theirs))
+            asyncio.run(open_and_close(theirs))
         server.psql(name, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {user}")
         with pytest.raises(
             SettingError, match=r"DELETE, INSERT, UPDATE on table .* and [0-9]+ more"
         ):
-            asyncio.run(_open(theirs))
+            asyncio.run(open_and_close(theirs))
         server.psql(name, f"GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {user}")
         with pytest.raises(SettingError, match="USAGE on sequence"):
-            asyncio.run(_open(theirs))
+            asyncio.run(open_and_close(theirs))
         server.psql(name, f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {user}")
-        asyncio.run(_open(theirs))
+        asyncio.run(open_and_close(theirs))
 
 
 def test_tables_of_another_owner_that_have_to_change_are_named(
     server: PostgresServer, url: str
 ) -> None:
-    asyncio.run(_open(url))
+    asyncio.run(open_and_close(url))
     name = name_of(url)
     server.psql(name, "DELETE FROM schema_migrations WHERE name LIKE '0005%'")
     with role(server, url) as (user, theirs):
@@ -225,7 +202,7 @@ def test_tables_of_another_owner_that_have_to_change_are_named(
             server.psql(name, f"GRANT ALL ON ALL {kind} IN SCHEMA public TO {user}")
         server.psql(name, f"GRANT ALL ON SCHEMA public TO {user}")
         with pytest.raises(SettingError, match="must be owner of table") as caught:
-            asyncio.run(_open(theirs))
+            asyncio.run(open_and_close(theirs))
     assert "\n" not in str(caught.value)
 
 
@@ -242,143 +219,3 @@ def test_a_right_that_is_accepted_while_it_runs_is_an_outage(
                 await database.run(setting, "transaction_isolation")
 
     asyncio.run(check())
-
-
-# -- what hosters put into URLs ---------------------------------------------------------------
-
-
-def with_options(url: str, options: str) -> str:
-    return f"{url}&{options}"
-
-
-@pytest.mark.parametrize(
-    "options",
-    first_of(
-        [
-            "channel_binding=prefer",
-            "connect_timeout=10",
-            "connect_timeout=0",
-            "keepalives=1&keepalives_idle=30&keepalives_interval=10&keepalives_count=3",
-            "tcp_user_timeout=30000",
-            "gssencmode=disable",
-            "target_session_attrs=read-write",
-            "target_session_attrs=primary",
-            "pgbouncer=true&connection_limit=1",
-            "schema=public",
-            "application_name=mine",
-            "search_path=public",
-            "options=-c%20lock_timeout%3D3000",
-            "client_encoding=utf8",
-            "load_balance_hosts=disable",
-            "sslmode=prefer",
-        ],
-        4,
-    ),
-)
-def test_options_of_hosters_are_accepted(url: str, options: str) -> None:
-    asyncio.run(_open(with_options(url, options)))
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    first_of(
-        [
-            ("channel_binding=require", "channel_binding"),
-            ("gssencmode=require", "gssencmode"),
-            ("target_session_attrs=standby", "target_session_attrs"),
-            ("target_session_attrs=prefer-standby", "target_session_attrs"),
-            ("connect_timeout=soon", "connect_timeout"),
-            ("keepalives_idle=often", "keepalives_idle"),
-            ("connection_limit=0", "connection_limit"),
-            ("require_auth=scram-sha-256", "require_auth"),
-            ("hostaddr=127.0.0.1", "hostaddr"),
-            ("sslmode=perhaps", "sslmode"),
-            ("sslrootcert=system&sslmode=require", "sslmode"),
-            ("sslmode=verify-full&sslrootcert=/no/such/file", "sslrootcert"),
-            ("pgbouncer=perhaps", "pgbouncer"),
-            ("schema=mine", "schema"),
-            ("sslmod=require", "sslmod"),
-            ("lock_timeout=soon", "lock_timeout"),
-        ],
-        4,
-    ),
-)
-def test_an_option_that_is_not_accepted_is_refused_by_its_name(
-    url: str, options: str, named: str
-) -> None:
-    with pytest.raises(SettingError) as caught:
-        asyncio.run(_open(with_options(url.replace("postgres:@", "postgres:hidden@"), options)))
-    assert caught.value.name == "USHER_DATABASE_URL"
-    assert named in caught.value.got
-    assert "hidden" not in str(caught.value)
-
-
-@pytest.fixture
-def tcp(url: str) -> Iterator[str]:
-    """The same over TCP: through a PgBouncer, for the server itself listens on no port."""
-    with pgbouncer(url) as pooled:
-        yield pooled
-
-
-@contextmanager
-def silent_host() -> Iterator[str]:
-    """An address that takes connections and never answers, as behind a dead load balancer."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-
-
-def test_a_host_that_is_gone_or_silent_is_passed_over_for_the_next(tcp: str) -> None:
-    good = tcp.partition("@")[2].partition("/")[0]
-    with silent_host() as silent:
-        asyncio.run(_open(tcp.replace(good, f"127.0.0.1:1,{silent},{good}")))
-        with pytest.raises(DatabaseUnavailable):
-            asyncio.run(Database.open(tcp.replace(good, f"127.0.0.1:1,{silent}"), timeout=1))
-
-
-def test_a_standby_among_several_hosts_is_passed_over(server: PostgresServer) -> None:
-    with ExitStack() as stack:
-        standby, primary = (stack.enter_context(server.database()) for _ in range(2))
-        server.psql(
-            "postgres",
-            f"ALTER DATABASE {name_of(standby)} SET default_transaction_read_only = on",
-        )
-        asyncio.run(_open(primary))
-        fronts = [stack.enter_context(pgbouncer(url)) for url in (standby, primary)]
-        places = [front.partition("@")[2].partition("/")[0] for front in fronts]
-        # Both serve a database of this name: the first one read-only.
-        several = f"postgresql://postgres@{','.join(places)}/{name_of(primary)}"
-        asyncio.run(_open(several))
-
-
-def test_keepalives_are_set_on_the_line(tcp: str) -> None:
-    wanted = "keepalives_idle=31&keepalives_interval=7&keepalives_count=3"
-
-    async def check() -> None:
-        async with opened(f"{tcp}?{wanted}") as database:
-            line = await _line_of(database)
-            with socket.socket(fileno=line) as twin:
-                assert twin.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-                assert twin.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 31
-                assert twin.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 7
-                assert twin.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
-
-    asyncio.run(check())
-
-
-async def _line_of(database: Database) -> int:
-    connection: Any = await database._bridge.aconnect()
-    try:
-        transport = connection.conn._con._transport
-        with transport.get_extra_info("socket").dup() as twin:
-            return int(twin.detach())
-    finally:
-        await database._bridge.aclose()
-
-
-def test_a_password_with_an_at_sign_does_not_change_the_host(url: str) -> None:
-    read = parse("postgresql://me:p@ss@h1:1,[::1]:2/name?sslmode=require").postgresql
-    assert read is not None
-    assert read.login == {"user": "me", "password": "p@ss", "database": "name"}
-    assert read.hosts == (("h1", 1), ("::1", 2))
-    assert read.shown == "postgresql://h1:1,::1:2/name"
-    assert "p@ss" not in repr(read)
